@@ -59,7 +59,7 @@ class Result:
     def detail(self) -> str:
         """The last line with words in it: where tools put their verdict."""
         for line in reversed(ESCAPES.sub("", self.output).splitlines()):
-            if re.search(r"[A-Za-z]{3}", line):
+            if re.search(r"[A-Za-z]{3}", line) and not line.startswith(("WARNING", "[WARNING")):
                 return line.strip("= ")
         return ""
 
@@ -177,6 +177,14 @@ def sanity() -> list[Step]:
 def build() -> list[Step]:
     """Build, install somewhere else, and find every playbook there by its full name."""
     galaxy = ["ansible-galaxy", "collection"]
+    syntax = ["ansible-playbook", "--syntax-check", "-i", "localhost,"]
+    # Nothing of the checkout may help: neither its folder nor its ansible.cfg.
+    elsewhere = {
+        "ANSIBLE_CONFIG": str(BUILD / "empty.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(INSTALLED),
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+        "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
+    }
     return [
         Step(
             "build",
@@ -186,27 +194,12 @@ def build() -> list[Step]:
         Step(
             "install",
             [*galaxy, "install", "--force", "--no-deps", "-p", str(INSTALLED), str(artifact())],
+            environment=elsewhere,
             prepare=empty_installed,
         ),
         *(
-            Step(
-                f"lifeboat.agents.{name}",
-                [
-                    "ansible-playbook",
-                    "--syntax-check",
-                    "-i",
-                    "localhost,",
-                    f"lifeboat.agents.{name}",
-                ],
-                cwd=BUILD,  # away from the checkout and its ansible.cfg
-                environment={
-                    "ANSIBLE_CONFIG": os.devnull,
-                    "ANSIBLE_COLLECTIONS_PATH": str(INSTALLED),
-                    "ANSIBLE_LOCALHOST_WARNING": "false",
-                    "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
-                },
-            )
-            for name in playbooks()
+            Step(name, [*syntax, name], cwd=BUILD, environment=elsewhere)
+            for name in (f"lifeboat.agents.{playbook}" for playbook in playbooks())
         ),
     ]
 
@@ -228,6 +221,7 @@ def playbooks() -> list[str]:
 def empty_installed() -> None:
     """Begin with an empty place, so that nothing of an earlier build is found."""
     shutil.rmtree(INSTALLED, ignore_errors=True)
+    (BUILD / "empty.cfg").write_text("", encoding="utf-8")
 
 
 def molecule(scenario: str = "default") -> list[Step]:
@@ -253,8 +247,8 @@ STAGES: Mapping[str, Callable[..., list[Step]]] = {
 
 def steps_of(stage: str) -> list[Step]:
     """Look a stage up; `molecule:NAME` is the scenario NAME."""
-    name, _, argument = stage.partition(":")
-    if name not in STAGES or (argument and name != "molecule"):
+    name, colon, argument = stage.partition(":")
+    if name not in STAGES or (colon and not (argument and name == "molecule")):
         raise CouldNotRun(
             f"there is no stage {stage!r}; there are: {', '.join(STAGES)}, molecule:SCENARIO"
         )
@@ -355,8 +349,8 @@ def summary(results: Sequence[Result], plan: Sequence[tuple[str, Step]]) -> list
     for stage, step in plan[len(results) :]:
         lines.append(f"    not run {stage:<10} {step.name}")
     failed = {result.stage for result in results if result.problem is not None}
-    unfinished = {stage for stage, _ in plan[len(results) :]}
-    passed = {stage for stage, _ in plan} - failed - unfinished
+    unfinished = {stage for stage, step in plan[len(results) :]}
+    passed = {stage for stage, step in plan} - failed - unfinished
     tests = ", ".join(f"{number} {word}" for word, number in test_counts(results).items())
     lines.append(f"    {sum(result.seconds for result in results):.0f} s in all")
     lines.append(f"tests: {tests}")
@@ -390,7 +384,9 @@ def run(stages: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line of script/test."""
-    parser = argparse.ArgumentParser(prog="script/test", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="script/test", description="Run the checks of the project."
+    )
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"{', '.join(STAGES)} (all)")
     parser.add_argument("--list", action="store_true", help="show what each stage runs, and end")
     options = parser.parse_args(argv)
