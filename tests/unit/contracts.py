@@ -251,7 +251,7 @@ def module(path: Path) -> list[str]:
     for attribute in sorted(MODULE_ATTRIBUTES - attributes.keys()):
         problems.append(f"{name}: attributes do not say {attribute}")
     for attribute, claim in attributes.items():
-        if not claim.get("support"):
+        if not (claim.get("support") or claim.get("platforms")):
             problems.append(f"{name}: attribute {attribute} claims nothing")
     if documentation.get("module") != name:
         problems.append(f"{name}: documented as {documentation.get('module')}")
