@@ -1,0 +1,282 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The restore of one agent, step by step: extracted, staged, switched, cleaned.
+
+Each step may be killed at any moment and repeated. Until the switch nothing outside the
+staging folder changes; at every moment the old home or the new one stands in its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .restore_manifest import SIZE_LIMIT, RestoreError, RestoreManifest, parse, show
+from .restore_session import RUN_DIRECTORY, USER, Access, Runner, run, session
+from .restore_switch import (
+    STATE,
+    State,
+    Switch,
+    clear_staging,
+    open_staging,
+    read_state,
+    split_home,
+    stage_undo,
+    staging_name,
+    write_state,
+)
+from .restore_target import account_of, examine, owners, why_busy
+from .restore_tree import Apply, descend, exists, opened, remove
+from .restore_wal import fold_all
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which agent goes where. Paths are the target's."""
+
+    agent: str
+    home: str
+    user: str
+    replace: bool = False
+    moved_aside: str = ""
+
+    @property
+    def staging(self) -> str:
+        return f"{split_home(self.home)[0]}/{staging_name(self.agent)}"
+
+
+@contextlib.contextmanager
+def _staging(request: Request, create: bool = False) -> Iterator[tuple[int, str, int]]:
+    """The open folder of the home, the home's name in it, and the open staging folder."""
+    parent_path, name = split_home(request.home)
+    with opened(parent_path) as parent:
+        try:
+            staging = open_staging(parent, request.agent, create)
+        except FileNotFoundError as error:
+            raise RestoreError(
+                f"Nothing is staged for {request.agent!r} beside {request.home!r}.",
+                "Run the restore from its beginning.",
+            ) from error
+        try:
+            yield parent, name, staging
+        finally:
+            os.close(staging)
+
+
+def extract(
+    request: Request,
+    access: Access,
+    archive: str,
+    archive_id: str,
+    *,
+    paths: Sequence[str] = (),
+    runner: Runner = run,
+    run_directory: str = RUN_DIRECTORY,
+    user: str = USER,
+) -> dict[str, Any]:
+    """The archive lies extracted in the staging folder."""
+    with _staging(request, create=True) as (_, _, staging):
+        state = read_state(staging)
+        if state is not None and _complete(state, archive_id, paths):
+            return {"changed": False, "staging": request.staging, "warnings": []}
+        _refuse_to_discard(state)
+        for name in os.listdir(staging):
+            if name != STATE:
+                remove(name, staging)
+        os.chmod(staging, 0o700)
+        begun = State(
+            request.agent,
+            request.home,
+            archive,
+            archive_id,
+            "extracting",
+            only=tuple(paths),
+            started=_now(),
+        )
+        write_state(staging, begun)
+        _make_tree(staging, user)
+        with session(access, runner=runner, run_directory=run_directory, user=user) as opened_one:
+            tree = descend(staging, "tree")
+            try:
+                warnings = opened_one.extract(archive, tree, paths)
+            finally:
+                os.close(tree)
+        write_state(staging, begun.at("extracted"))
+    return {"changed": True, "staging": request.staging, "warnings": warnings}
+
+
+def _complete(state: State, archive_id: str, paths: Sequence[str]) -> bool:
+    same = state.archive_id == archive_id and state.only == tuple(paths)
+    return state.kind == "restore" and same and state.step != "extracting"
+
+
+def _refuse_to_discard(state: State | None) -> None:
+    """A staging folder in mid-switch holds one of the two homes: never begin afresh there."""
+    if state is None:
+        return
+    if state.kind == "undo":
+        raise RestoreError(
+            "An undo was interrupted and is not complete.", "Complete it first: -e undo=true."
+        )
+    if state.step in ("switching", "switched"):
+        raise RestoreError(
+            f"A restore of {state.archive!r} was interrupted in its last step.",
+            f"Complete it first: -e archive={state.archive} -e replace=true.",
+            pending=state.archive,
+        )
+
+
+def _make_tree(staging: int, user: str) -> None:
+    os.mkdir("tree", 0o700, dir_fd=staging)
+    account = account_of(user)
+    if os.geteuid() == 0 and account is not None:
+        os.chown("tree", account.pw_uid, account.pw_gid, dir_fd=staging, follow_symlinks=False)
+
+
+def read_manifest(staging: int, agent: str) -> RestoreManifest:
+    """The manifest of the extracted tree; never read through a link."""
+    try:
+        folder = descend(staging, f"tree/run/lifeboat/{agent}")
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open("manifest.json", flags, dir_fd=folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise RestoreError(
+            f"The archive holds no manifest of {agent!r}: {error.strerror}.",
+            "It was not made by lifeboat, or for another agent. Choose another archive.",
+        ) from error
+    with os.fdopen(descriptor, "rb") as stream:
+        return parse(stream.read(SIZE_LIMIT + 1), agent)
+
+
+def stage(request: Request) -> dict[str, Any]:
+    """The extracted archive has the shape, owners, modes and times of the home it will be."""
+    with _staging(request) as (_, _, staging):
+        state = _required(read_state(staging), "extracted", "staged", "switching", "switched")
+        manifest = read_manifest(staging, request.agent)
+        if state.step != "extracted":
+            return {"changed": False, **_staged_report(request, manifest)}
+        os.chmod(staging, 0o700)
+        who = owners(request.user, manifest.agent.uid, manifest.agent.gid)
+        applied = Apply(staging, manifest, who, change_owners=os.geteuid() == 0).run()
+        # Only now may the agent's user look in: root has finished writing below.
+        os.chmod(staging, 0o711)
+        databases = [item.path for item in manifest.databases]
+        folded = fold_all(f"{request.staging}/home", databases, who.uid, who.gid)
+        write_state(staging, state.at("staged", entries=applied.entries))
+    return {
+        "changed": True,
+        **_staged_report(request, manifest),
+        "applied": applied.report(),
+        "folded": [vars(item) for item in folded],
+    }
+
+
+def _staged_report(request: Request, manifest: RestoreManifest) -> dict[str, Any]:
+    tree = f"{request.staging}/tree/run/lifeboat/{request.agent}"
+    return {
+        "staging": request.staging,
+        "staged_home": f"{request.staging}/home",
+        "manifest": f"{tree}/manifest.json",
+        "summary": manifest.summary(),
+        "to_be_supplied": [dict(item) for item in manifest.to_be_supplied],
+        "environment": list(manifest.environment),
+        "outside": [dict(item) for item in manifest.outside],
+    }
+
+
+def _required(state: State | None, *steps: str) -> State:
+    if state is None or state.step not in steps:
+        raise RestoreError(
+            f"The staging folder is at the step {state.step if state else 'none'!r}.",
+            "Run the restore from its beginning.",
+        )
+    return state
+
+
+def switch(request: Request) -> dict[str, Any]:
+    """The restored home stands in its place; what stood there lies beside it, whole."""
+    with _staging(request) as (parent, name, staging):
+        state = _required(read_state(staging), "staged", "switching", "switched")
+        if state.step == "staged":
+            busy = why_busy(examine(request.home, request.user, request.agent))
+            if busy:
+                raise busy
+        done = Switch(parent, name, staging, state).run(request.replace)
+        return {
+            "changed": done.changed,
+            "moved_aside": f"{split_home(request.home)[0]}/{done.moved_aside}"
+            if done.moved_aside
+            else "",
+            "switch_method": done.method,
+        }
+
+
+def undo(request: Request) -> dict[str, Any]:
+    """The home that a restore moved aside stands again; the restored one lies beside it."""
+    parent_path, name = split_home(request.home)
+    busy = why_busy(examine(request.home, request.user, request.agent))
+    if busy:
+        raise busy
+    with opened(parent_path) as parent:
+        state = stage_undo(parent, name, request.agent, request.home, request.moved_aside)
+        staging = open_staging(parent, request.agent)
+        try:
+            done = Switch(parent, name, staging, state).run(True)
+        finally:
+            os.close(staging)
+        clear_staging(parent, request.agent)
+    return {
+        "changed": True,
+        "restored_from": state.archive,
+        "moved_aside": f"{parent_path}/{done.moved_aside}" if done.moved_aside else "",
+        "switch_method": done.method,
+    }
+
+
+def clear(request: Request) -> bool:
+    """No staging folder is left; true when there was one."""
+    parent_path, _ = split_home(request.home)
+    if not os.path.isdir(parent_path):
+        return False
+    with opened(parent_path) as parent:
+        return clear_staging(parent, request.agent)
+
+
+def is_staged(request: Request) -> bool:
+    parent_path, _ = split_home(request.home)
+    with opened(parent_path) as parent:
+        return exists(staging_name(request.agent), parent) is not None
+
+
+def timed(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of a step and the seconds that it took."""
+    begin = time.monotonic()
+    result = work()
+    return {**result, "seconds": round(time.monotonic() - begin, 3)}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+__all__ = [
+    "Request",
+    "clear",
+    "extract",
+    "is_staged",
+    "read_manifest",
+    "show",
+    "stage",
+    "switch",
+    "timed",
+    "undo",
+]
