@@ -85,14 +85,16 @@ bootstrap_venv() {
   "$python" -I -c 'import ensurepip, venv' 2>/dev/null || bootstrap_packages "python$version-venv"
 
   stamp="$({ echo "$python $version"; cat -- "$@"; } | sha256sum | cut -d' ' -f1)"
-  if [ "$(cat "$venv/.lifeboat-stamp" 2>/dev/null)" != "$stamp" ]; then
+  # One mark per set of files, so that script/demo and script/test do not undo each other's.
+  if ! [ -e "$venv/.lifeboat/$stamp" ]; then
     for file in "$@"; do requirements+=(--requirement "$file"); done
     say "Installing Python packages into .venv (from $*)"
     [ -x "$venv/bin/python" ] && [ "$("$venv/bin/python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$version" ] ||
       "$python" -m venv --clear "$venv"
     "$venv/bin/python" -m pip --quiet --disable-pip-version-check install "${requirements[@]}" ||
       die "pip could not install the Python packages of $*." "Its own message is above. Is the package index in reach?"
-    echo "$stamp" >"$venv/.lifeboat-stamp"
+    mkdir -p "$venv/.lifeboat"
+    touch "$venv/.lifeboat/$stamp"
   fi
   export PATH="$venv/bin:$PATH"
 }
