@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.lifeboat.agents.plugins.module_utils import verdict
 from ansible_collections.lifeboat.agents.plugins.module_utils.verdict import (
     COULD_NOT_RUN,

@@ -1,0 +1,261 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a drill saw, put together as one record. The schema is documented in docs/drill.md.
+
+The playbook hands over facts as they are; everything that is judged is judged here, so that the
+JSON, the JUnit file, the page and the terminal cannot disagree.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .evidence import FORMAT, KIND, Record
+from .verdict import (
+    ANSWERS,
+    FAILED,
+    PASSED,
+    SKIPPED,
+    Check,
+    Failure,
+    Objective,
+    classify_failure,
+    decide,
+    seconds,
+)
+
+# In the order of a drill. The first five are what a real restore takes; the others are the drill's.
+RTO_PHASES: Final = ("provision", "install", "extract", "verify", "start")
+PHASES: Final = ("provision", "install", "identity", "check", "extract", "verify", "fence", "start")
+LISTED: Final = 100
+DIRECTIONS: Final = ("production", "archive")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that a drill of one agent brought to light; whatever is missing is empty."""
+
+    drill: Mapping[str, Any]
+    agent: Mapping[str, Any]
+    repository: Mapping[str, Any]
+    archive: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    checks: Sequence[Check]
+    phases: Mapping[str, float]
+    newest: Mapping[str, Any]
+    production: Mapping[str, Any]
+    drift: Sequence[Mapping[str, Any]]
+    failure: Failure | None
+    leftovers: Sequence[str]
+    level_reasons: Mapping[int, str]
+    required_level: int
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Facts:
+        def mapping(name: str) -> Mapping[str, Any]:
+            value = facts.get(name)
+            return value if isinstance(value, Mapping) else {}
+
+        failure = facts.get("failure")
+        return cls(
+            drill=mapping("drill"),
+            agent=mapping("agent"),
+            repository=mapping("repository"),
+            archive=mapping("archive"),
+            manifest=mapping("manifest"),
+            checks=[Check.from_dict(item) for item in facts.get("checks") or ()],
+            phases={str(k): float(v) for k, v in mapping("phases").items()},
+            newest=mapping("newest"),
+            production=mapping("production"),
+            drift=list(facts.get("drift") or ()),
+            failure=_failure(failure) if isinstance(failure, Mapping) and failure else None,
+            leftovers=[str(item) for item in facts.get("leftovers") or ()],
+            level_reasons={int(k): str(v) for k, v in mapping("level_reasons").items()},
+            required_level=int(facts.get("required_level", ANSWERS)),
+        )
+
+
+def _failure(item: Mapping[str, Any]) -> Failure:
+    return classify_failure(
+        str(item.get("phase", "unknown")),
+        str(item.get("message", "")),
+        item.get("details") if isinstance(item.get("details"), Mapping) else {},
+        str(item.get("hint", "")),
+    )
+
+
+def compose(facts: Facts, history: Sequence[Record] = (), *, finished: str = "") -> dict[str, Any]:
+    """The record of one drill, without its place in the chain."""
+    objectives = (_rto(facts), _rpo(facts))
+    verdict = decide(
+        facts.checks,
+        failure=facts.failure,
+        objectives=objectives,
+        required_level=facts.required_level,
+        reasons=facts.level_reasons,
+        leftovers=facts.leftovers,
+    )
+    return {
+        "format": FORMAT,
+        "kind": KIND,
+        "drill": {**facts.drill, "finished": finished or now()},
+        "agent": _agent(facts),
+        "repository": _some(facts.repository, ("name", "url", "id", "address", "path")),
+        "archive": _archive(facts),
+        "verdict": verdict.as_dict(),
+        "levels": [state.as_dict() for state in verdict.levels],
+        "summary": _summary(facts.checks),
+        "checks": [check.as_dict() for check in facts.checks],
+        "not_tested": [{"name": name, "reason": why} for name, why in verdict.not_tested],
+        "failure": None if facts.failure is None else facts.failure.as_dict(),
+        "phases": _phases(facts.phases),
+        "objectives": {item.name: item.as_dict() for item in objectives},
+        "drift": since(facts.drift, history),
+        "to_be_supplied": list(facts.manifest.get("to_be_supplied") or ())[:LISTED],
+        "environment": list(facts.manifest.get("environment") or ())[:LISTED],
+        "counts": dict(facts.manifest.get("counts") or {}),
+        "bytes": dict(facts.manifest.get("bytes") or {}),
+        "leftovers": list(facts.leftovers),
+    }
+
+
+def could_not_run(
+    drill: Mapping[str, Any], agent: Mapping[str, Any], phase: str, message: str, hint: str = ""
+) -> dict[str, Any]:
+    """The record of a drill that never began: evidence too, and never green."""
+    failure = {"phase": phase, "message": message, "hint": hint}
+    return compose(Facts.from_dict({"drill": drill, "agent": agent, "failure": failure}))
+
+
+def _some(items: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: items[name] for name in names if name in items}
+
+
+def _agent(facts: Facts) -> dict[str, Any]:
+    written = facts.manifest.get("agent") or {}
+    agent = _some(facts.agent, ("host", "profile", "user", "home", "installed_version"))
+    agent["name"] = facts.agent.get("agent") or facts.agent.get("name")
+    agent["version"] = written.get("version")
+    agent["revision"] = written.get("revision")
+    return agent
+
+
+def _archive(facts: Facts) -> dict[str, Any]:
+    archive = _some(facts.archive, ("name", "id", "time"))
+    archive["age"] = age(str(archive.get("time") or ""), str(facts.drill.get("started") or ""))
+    archive["newest_data"] = facts.newest.get("time")
+    archive["newest_from"] = facts.newest.get("source")
+    return archive
+
+
+def _summary(checks: Sequence[Check]) -> dict[str, int]:
+    return {
+        status: sum(check.status == status for check in checks)
+        for status in (PASSED, FAILED, SKIPPED)
+    }
+
+
+def _phases(phases: Mapping[str, float]) -> list[dict[str, Any]]:
+    order = [*PHASES, *sorted(set(phases) - set(PHASES))]
+    return [
+        {"name": name, "seconds": round(phases[name], 3), "rto": name in RTO_PHASES}
+        for name in order
+        if name in phases
+    ]
+
+
+def _target(facts: Facts, name: str) -> float | None:
+    return seconds(facts.agent.get(name))
+
+
+def _rto(facts: Facts) -> Objective:
+    """From nothing to an agent that answers."""
+    missing = [name for name in RTO_PHASES if name not in facts.phases]
+    if facts.required_level < ANSWERS:
+        missing = [name for name in missing if name != "start"]
+    if missing:
+        basis = f"not measured: the drill did not end its phase {missing[0]}"
+        return Objective("rto", _target(facts, "rto_target"), None, basis, judged=False)
+    total = sum(facts.phases.get(name, 0.0) for name in RTO_PHASES)
+    parallel = int(facts.drill.get("parallel") or 1)
+    basis = " + ".join(name for name in RTO_PHASES if name in facts.phases)
+    if parallel > 1:
+        basis += f"; {parallel} drills ran at once, so a single restore is faster"
+    return Objective("rto", _target(facts, "rto_target"), round(total, 3), basis)
+
+
+def _rpo(facts: Facts) -> Objective:
+    """How much a loss at the start of the drill would have cost."""
+    target = _target(facts, "rpo_target")
+    started = str(facts.drill.get("started") or "")
+    selection = str(facts.drill.get("selection") or "latest")
+    newest = str(facts.newest.get("time") or "")
+    if newest:
+        live = str(facts.production.get("newest") or "")
+        reference = live or started
+        basis = f"newest data in the restored databases, {newest}, against "
+        basis += f"the live agent's, {live}" if live else f"the start of the drill, {started}"
+        measured = age(newest, reference)
+    else:
+        measured = age(str(facts.archive.get("time") or ""), started)
+        basis = "time of the archive: the restored databases tell no time of their own"
+    if measured is None:
+        return Objective("rpo", target, None, "not measured: nothing was restored", judged=False)
+    if selection != "latest":
+        basis += "; not judged, since an older archive was asked for"
+    return Objective("rpo", target, max(0.0, measured), basis, judged=selection == "latest")
+
+
+def since(drift: Sequence[Mapping[str, Any]], history: Sequence[Record]) -> list[dict[str, Any]]:
+    """Each finding with the first drill of the unbroken row of drills that had it."""
+    found = []
+    for item in drift:
+        key = _key(item)
+        first = None
+        drills = 1
+        for record in reversed(history):
+            if not record.data or record.result == "could_not_run":
+                continue  # a drill that did not run neither found nor cleared it
+            if key not in {_key(old) for old in record.data.get("drift", ())}:
+                break
+            first = record.started
+            drills += 1
+        found.append({**item, "since": first, "drills": drills})
+    order = {name: place for place, name in enumerate(DIRECTIONS)}
+    return sorted(found, key=lambda item: (order.get(str(item.get("direction")), 9), _key(item)))
+
+
+def _key(item: Mapping[str, Any]) -> tuple[str, str, str]:
+    return str(item.get("direction")), str(item.get("what")), str(item.get("where"))
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment(text: str) -> datetime.datetime | None:
+    """An ISO time as a moment in UTC, or None."""
+    try:
+        value = datetime.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=datetime.timezone.utc)
+    return value.astimezone(datetime.timezone.utc)
+
+
+def age(earlier: str, later: str) -> float | None:
+    """Seconds between two ISO times, or None when one of them is unknown."""
+    first, second = moment(earlier), moment(later)
+    if first is None or second is None:
+        return None
+    return (second - first).total_seconds()
+
+
+def objective(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = record.get("objectives", {}).get(name)
+    return value if isinstance(value, Mapping) else {}
