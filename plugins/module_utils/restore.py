@@ -84,7 +84,7 @@ def extract(
     with _staging(request, create=True) as (_, _, staging):
         state = read_state(staging)
         if state is not None and _complete(state, archive_id, paths):
-            return {"changed": False, "staging": request.staging, "warnings": []}
+            return {"changed": False, "staging": request.staging, "borg_warnings": []}
         _refuse_to_discard(state)
         for name in os.listdir(staging):
             if name != STATE:
@@ -108,7 +108,7 @@ def extract(
             finally:
                 os.close(tree)
         write_state(staging, begun.at("extracted"))
-    return {"changed": True, "staging": request.staging, "warnings": warnings}
+    return {"changed": True, "staging": request.staging, "borg_warnings": warnings}
 
 
 def _complete(state: State, archive_id: str, paths: Sequence[str]) -> bool:

@@ -114,8 +114,13 @@ class Target:
     moved_aside: tuple[str, ...]
     pending: dict[str, Any] | None
 
+    @property
+    def in_mid_switch(self) -> bool:
+        """An earlier run was cut in its last step: the only way is forward."""
+        return (self.pending or {}).get("step") in ("switching", "switched")
+
     def report(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "in_mid_switch": self.in_mid_switch}
 
 
 def examine(home: str, user: str, agent: str, proc: str = "/proc") -> Target:
@@ -187,6 +192,10 @@ def why_not(target: Target, replace: bool, needed: int = 0) -> RestoreError | No
             "Make it first (the role agent does, or useradd), or let the restore make the box: "
             "-e new_box=true.",
         )
+    if (target.pending or {}).get("kind") == "undo":
+        return RestoreError(
+            "An undo was interrupted and is not complete.", "Complete it first: -e undo=true."
+        )
     if not target.parent_exists:
         return RestoreError(
             f"The folder that {target.home!r} lies in does not exist on the target.",
@@ -198,7 +207,7 @@ def why_not(target: Target, replace: bool, needed: int = 0) -> RestoreError | No
             "in one step.",
             "Put the home into a folder below the mount point, or unmount it first.",
         )
-    if target.exists and not target.empty and not replace and not target.pending:
+    if target.exists and not target.empty and not replace and not target.in_mid_switch:
         return RestoreError(
             f"The home {target.home!r} on the target is not empty: {target.entries} entries, "
             f"{target.bytes} bytes.",
