@@ -172,7 +172,7 @@ def unit() -> list[Step]:
         "LIFEBOAT_BORG": str(Path(sys.executable).parent / "borg"),
         "LIFEBOAT_REQUIRE_BORG": "1",
     }
-    pytest = [sys.executable, "-m", "pytest", "-q", "--durations=5", "tests/unit"]
+    pytest = [sys.executable, "-m", "pytest", "-q", "-n", "auto", "--durations=5", "tests/unit"]
     return [Step("pytest", pytest, environment=borg)]
 
 
