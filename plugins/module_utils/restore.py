@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .process import Runner
 from .restore_manifest import SIZE_LIMIT, RestoreError, RestoreManifest, parse, show
-from .restore_session import RUN_DIRECTORY, USER, Access, Runner, run, session
+from .restore_session import RUN_DIRECTORY, USER, EscrowedAccess, session
 from .restore_switch import (
     STATE,
     State,
@@ -71,12 +72,12 @@ def _staging(request: Request, create: bool = False) -> Iterator[tuple[int, str,
 
 def extract(
     request: Request,
-    access: Access,
+    access: EscrowedAccess,
     archive: str,
     archive_id: str,
     *,
     paths: Sequence[str] = (),
-    runner: Runner = run,
+    runner: Runner | None = None,
     run_directory: str = RUN_DIRECTORY,
     user: str = USER,
 ) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .errors import LifeboatError
+
 FORMAT = 1
 TYPES = frozenset({"file", "directory", "symlink", "hardlink", "fifo", "socket"})
 STORED = frozenset({"home", "scrubbed", "database"})
@@ -28,18 +30,15 @@ STORED = frozenset({"home", "scrubbed", "database"})
 SIZE_LIMIT = 512 * 1024 * 1024
 
 
-class RestoreError(Exception):
+class RestoreError(LifeboatError):
     """Something stands in the way of the restore; the hint says what to do about it."""
 
     def __init__(self, message: str, hint: str = "", **details: Any) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.details = details
+        super().__init__(message, hint=hint, failure=details)
 
     def payload(self) -> dict[str, Any]:
         text = f"{self.message}\n{self.hint}" if self.hint else self.message
-        return {"msg": text, "failure": {"hint": self.hint, **self.details}}
+        return {"msg": text, "failure": {"hint": self.hint, **self.failure}}
 
 
 @dataclass(frozen=True)

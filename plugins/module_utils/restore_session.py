@@ -16,70 +16,55 @@ so does a restart, since it lies below /run.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import fcntl
-import json
 import os
 import pwd
 import re
 import secrets
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import borg
+from .errors import LifeboatError
+from .process import Completed, LineReader, Runner, Running, Subprocesses
 from .restore_manifest import SIZE_LIMIT, RestoreError, RestoreManifest, parse
 from .restore_tree import opened, remove
 
 USER = "lifeboat-restore"
 RUN_DIRECTORY = "/run/lifeboat-restore"
-BORG = "/usr/local/bin/lifeboat-borg"
+BORG = borg.DEFAULT_EXECUTABLE
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ARCHIVE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:?\d{2})?)?\Z")
 
-# BORG_EXIT_CODES=modern: what a restore can meet, and what to do about it.
-MEANING: Mapping[int, tuple[str, str]] = {
-    13: (
-        "there is no repository at that address",
-        "Check the inventory (repository host, agent name) and the repository host itself.",
-    ),
-    15: ("the repository is damaged", "Restore from a snapshot or from another repository."),
-    16: ("the repository is damaged", "Restore from a snapshot or from another repository."),
-    31: ("the archive does not exist", "List what exists: leave -e archive away."),
-    44: (
-        "the escrowed key does not belong to this repository",
-        "Either the vault holds the key of another repository, or the repository was replaced: "
-        "compare the repository id in the vault with the one on the host.",
-    ),
-    45: ("the escrowed key is not a borg key", "Run the escrow check; the vault entry is damaged."),
-    52: (
-        "the escrowed passphrase does not open the escrowed key",
-        "The vault entry is wrong or from before a rotation. Look for an older copy of the file.",
-    ),
-    72: ("the lock on the repository failed", "See the message; try again."),
-    73: (
-        "the repository is locked by somebody else",
-        "A backup or custody may be running. Try again, or wait longer with restore_lock_wait.",
-    ),
-    80: (
-        "the connection to the repository host ended",
-        "Is the host up, does it accept the identity (it expires), do its host keys match the "
-        "escrowed ones? See the message.",
-    ),
-    81: ("the connection to the repository host ended", "Try again; see the message."),
-    82: ("borg is missing or too old on the repository host", "Run site.yml on that host."),
+# What the table of borg's codes advises is meant for the box; a restore stands elsewhere.
+HINTS: Mapping[str, str] = {
+    "DoesNotExist": "Check the inventory (repository host, agent) and the repository host itself; "
+    "playbooks/rollback.yml brings a repository back from a snapshot.",
+    "ArchiveDoesNotExist": "Leave -e archive away to see which exist.",
+    "KeyfileMismatchError": "Somebody replaced the repository, or the vault is of another one: "
+    "do not restore from it. Use a storage snapshot or the agent's second repository.",
+    "PassphraseWrong": "The vault entry is wrong or from before a rotation: look for an older copy "
+    "of the file.",
+    "LockTimeout": "A backup or custody may be running: try again, or raise restore_lock_wait.",
+    "ConnectionClosed": "Is the host up, is the identity still valid, do its host keys match the "
+    "escrowed ones?",
+    "ConnectionClosedWithHint": "Is the host up, is the identity still valid, do its host keys "
+    "match the escrowed ones?",
 }
 
 
-@dataclass(frozen=True)
-class Access:
+@dataclasses.dataclass(frozen=True)
+class EscrowedAccess:
     """Everything that opens one repository. From the escrow and the inventory, never the box."""
 
     agent: str
     url: str
     repository_id: str
-    passphrase: str = field(repr=False)
-    key: str = field(repr=False)
+    passphrase: str = dataclasses.field(repr=False)
+    key: str = dataclasses.field(repr=False)
     host_keys: tuple[str, ...] = ()
     identity: str = ""
     borg: str = BORG
@@ -116,10 +101,10 @@ class Access:
         return "".join(f"{names} {key.strip()}\n" for key in self.host_keys)
 
 
-def access_of(parameters: Mapping[str, Any], agent: str) -> Access:
+def access_of(parameters: Mapping[str, Any], agent: str) -> EscrowedAccess:
     """From the options that the restore modules share."""
     repository = parameters["repository"]
-    return Access(
+    return EscrowedAccess(
         agent=agent,
         url=repository["url"],
         repository_id=repository["repository_id"] or "",
@@ -153,58 +138,10 @@ def access_options() -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Archive:
-    name: str
-    id: str
-    time: str
-
-    @property
-    def moment(self) -> datetime.datetime:
-        return datetime.datetime.strptime(self.time, "%Y-%m-%dT%H:%M:%SZ").replace(
-            tzinfo=datetime.timezone.utc
-        )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    rc: int
-    stdout: bytes
-    stderr: str
-
-
-Runner = Callable[..., Outcome]
-
-
-def run(
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    secret: str = "",
-    cwd: str | None = None,
-    progress: Callable[[str], None] | None = None,
-) -> Outcome:
-    """Run one command; a secret travels through a pipe whose number borg is told."""
-    reading, writing = os.pipe()
-    try:
-        os.write(writing, secret.encode())
-        os.close(writing)
-        writing = -1
-        with subprocess.Popen(
-            list(argv),
-            env={**env, "BORG_PASSPHRASE_FD": str(reading)},
-            pass_fds=(reading,),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process:
-            stdout, stderr = process.communicate()
-    finally:
-        os.close(reading)
-        if writing >= 0:
-            os.close(writing)
-    return Outcome(process.returncode, stdout, stderr.decode("utf-8", "replace"))
+def moment_of(archive: borg.ArchiveInfo) -> datetime.datetime:
+    """When the archive was made, by the clock of the box."""
+    moment = datetime.datetime.strptime(archive.time, "%Y-%m-%dT%H:%M:%SZ")
+    return moment.replace(tzinfo=datetime.timezone.utc)
 
 
 def demoted(argv: Sequence[str], account: pwd.struct_passwd) -> list[str]:
@@ -222,138 +159,167 @@ def demoted(argv: Sequence[str], account: pwd.struct_passwd) -> list[str]:
     ]
 
 
-def bound(argv: Sequence[str], target: str) -> list[str]:
-    """In a mount namespace of its own, with the working folder found at target.
+def inside(argv: Sequence[str], folder: int, mountpoint: str) -> list[str]:
+    """With an open folder as the working folder; by name it could be led elsewhere in between.
 
-    The folder is bound as ".": by name, its path could be led elsewhere in between.
+    Where a mount point is given, the folder is found there in a mount namespace of its own:
+    borg spells out the path of its working folder, and the agent's own is closed to others.
     """
-    script = 'mount --no-canonicalize --bind . "$1" && cd "$1" && shift && exec "$@"'
+    enter = ["sh", "-c", 'cd "/proc/self/fd/$1" && shift && exec "$@"', "sh", str(folder)]
+    if not mountpoint:
+        return [*enter, *argv]
+    # Entered before the namespace is left: an open descriptor stays in the old one.
     unshare = ["unshare", "--mount", "--propagation=private", "--"]
-    return [*unshare, "sh", "-c", script, "sh", target, *argv]
+    bind = 'mount --no-canonicalize --bind . "$1" && cd "$1" && shift && exec "$@"'
+    return [*enter, *unshare, "sh", "-c", bind, "sh", mountpoint, *argv]
+
+
+class Confined:
+    """Runs borg as the system user, away from everything but the folder it is given."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        account: pwd.struct_passwd | None,
+        environment: Mapping[str, str],
+        folder: int | None = None,
+        mountpoint: str = "",
+    ) -> None:
+        self._runner = runner
+        self._account = account
+        self._environment = dict(environment)
+        self._folder = folder
+        self._mountpoint = mountpoint if account else ""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        pass_fds: Sequence[int] = (),
+        stdin: bytes = b"",
+        on_line: LineReader | None = None,
+    ) -> Completed:
+        env = {**env, **self._environment}
+        fds = self._descriptors(pass_fds)
+        return self._runner.run(
+            self._argv(argv), env=env, pass_fds=fds, stdin=stdin, on_line=on_line
+        )
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        pass_fds: Sequence[int] = (),
+        on_line: LineReader | None = None,
+    ) -> Running:
+        env = {**env, **self._environment}
+        return self._runner.start(
+            self._argv(argv), env=env, pass_fds=self._descriptors(pass_fds), on_line=on_line
+        )
+
+    def _descriptors(self, given: Sequence[int]) -> tuple[int, ...]:
+        return (*given, self._folder) if self._folder is not None else tuple(given)
+
+    def _argv(self, argv: Sequence[str]) -> list[str]:
+        command = demoted(argv, self._account) if self._account else list(argv)
+        if self._folder is None:
+            return command
+        return inside(command, self._folder, self._mountpoint)
+
+
+def _told(message: str, hint: str, error: LifeboatError) -> RestoreError:
+    facts = {key: value for key, value in error.failure.items() if key != "hint"}
+    return RestoreError(message, hint, **facts)
 
 
 class Session:
     """One repository, open for as long as the private folder lives."""
 
     def __init__(
-        self, access: Access, folder: str, runner: Runner, account: pwd.struct_passwd | None
+        self,
+        access: EscrowedAccess,
+        folder: str,
+        runner: Runner,
+        account: pwd.struct_passwd | None,
     ) -> None:
         self.access = access
         self.folder = folder
         self.runner = runner
         self.account = account
 
-    def environment(self) -> dict[str, str]:
-        ssh = [
-            "ssh",
-            *("-F", "/dev/null", "-i", f"{self.folder}/identity"),
-            *("-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"),
-            *("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"),
-            *("-o", f"UserKnownHostsFile={self.folder}/known_hosts"),
-            *("-o", "GlobalKnownHostsFile=/dev/null", "-o", "UpdateHostKeys=no"),
-            *("-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15"),
-            *("-o", "ServerAliveCountMax=4"),
-        ]
-        return {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": f"{self.folder}/base",
-            "TZ": "UTC",
-            "LC_ALL": "C.UTF-8",
-            "BORG_BASE_DIR": f"{self.folder}/base",
-            "BORG_KEYS_DIR": f"{self.folder}/keys",
-            "BORG_HOST_ID": f"lifeboat-restore-{self.access.agent}-{secrets.token_hex(8)}",
-            "BORG_RSH": " ".join(ssh),
-            "BORG_EXIT_CODES": "modern",
-            "BORG_RELOCATED_REPO_ACCESS_IS_OK": "no",
-            "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "no",
-        }
-
-    def _borg(self, *arguments: str, inside: str = "", mountpoint: str = "") -> Outcome:
-        common = ["--lock-wait", str(self.access.lock_wait)]
-        if self.access.bypass_lock:
-            common.append("--bypass-lock")
-        argv = [self.access.borg, *common, *arguments]
-        if self.account:
-            argv = demoted(argv, self.account)
-        if mountpoint:
-            argv = bound(argv, mountpoint)
-        outcome = self.runner(
-            argv,
-            env=self.environment(),
-            secret=self.access.passphrase,
-            cwd=inside or "/",
-        )
-        if outcome.rc != 0 and not 100 <= outcome.rc < 128:
-            raise self._failure(outcome, arguments)
-        return outcome
-
-    def _failure(self, outcome: Outcome, arguments: Sequence[str]) -> RestoreError:
-        meaning, hint = MEANING.get(
-            outcome.rc, ("borg failed", "See the message of borg; nothing was changed.")
-        )
-        said = [line for line in outcome.stderr.strip().splitlines() if line.strip()]
-        return RestoreError(
-            f"Reading {self.access.url}: {meaning} (borg {arguments[0]}, rc {outcome.rc}). "
-            f"borg says: {' | '.join(said[-4:]) or 'nothing'}",
-            hint,
-            rc=outcome.rc,
-            cmd=f"borg {' '.join(arguments)}",
-            stderr=said[-20:],
+    def _borg(self, into: int | None = None) -> borg.Borg:
+        extra = {"BORG_HOST_ID": f"lifeboat-restore-{self.access.agent}-{secrets.token_hex(8)}"}
+        confined = Confined(self.runner, self.account, extra, into, f"{self.folder}/extract")
+        remote = self.access.is_remote
+        return borg.Borg(
+            borg.Access(
+                url=self.access.url,
+                base_dir=f"{self.folder}/base",
+                keys_dir=f"{self.folder}/keys",
+                repository_id=self.access.repository_id,
+                passphrase=self.access.passphrase,
+                ssh_key=f"{self.folder}/identity" if remote else "",
+                known_hosts=f"{self.folder}/known_hosts" if remote else "",
+                lock_wait=self.access.lock_wait,
+                bypass_lock=self.access.bypass_lock,
+            ),
+            executable=self.access.borg,
+            runner=confined,
+            environ={"PATH": _PATH, "HOME": f"{self.folder}/base"},
         )
 
-    def archives(self) -> list[Archive]:
-        """All archives, oldest first, after the repository proved to be the pinned one."""
-        outcome = self._borg("list", "--json", self.access.url)
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
-            listed = json.loads(outcome.stdout)
-            found_id = listed["repository"]["id"]
-            archives = [_archive(item) for item in listed["archives"]]
-        except (ValueError, KeyError, TypeError) as error:
+            yield
+        except borg.BorgError as error:
+            hint = HINTS.get(error.code.name, error.hint)
+            raise _told(f"Reading {self.access.url}: {error.message}", hint, error) from error
+        except RestoreError:
+            raise
+        except LifeboatError as error:
+            raise _told(error.message, error.hint, error) from error
+
+    def archives(self) -> list[borg.ArchiveInfo]:
+        """All archives, oldest first, after the repository proved to be the pinned one."""
+        with self._errors():
+            listed = self._borg().list_archives()
+        if listed.id != self.access.repository_id:
             raise RestoreError(
-                f"borg list gave something that is not a listing: {error}",
-                "Is the borg in restore_borg a borg 1.4?",
-            ) from error
-        if found_id != self.access.repository_id:
-            raise RestoreError(
-                f"This is not the repository that the vault describes: {found_id} stands at "
+                f"This is not the repository that the vault describes: {listed.id} stands at "
                 f"{self.access.url}, {self.access.repository_id} is pinned.",
-                "Do not restore from it. Somebody replaced the repository: use a storage "
-                "snapshot or the agent's second repository.",
+                HINTS["KeyfileMismatchError"],
             )
-        return sorted(archives, key=lambda archive: (archive.time, archive.name))
+        return sorted(listed.archives, key=lambda archive: (archive.time, archive.name))
 
     def manifest(self, archive: str) -> RestoreManifest:
         """The manifest inside one archive, validated."""
         path = f"run/lifeboat/{self.access.agent}/manifest.json"
-        outcome = self._borg("extract", "--stdout", f"{self.access.url}::{archive}", path)
-        if not outcome.stdout:
+        with self._errors():
+            completed = self._borg().extract(archive, [path], to_stdout=True)
+        if not completed.stdout:
             raise RestoreError(
                 f"The archive {archive!r} holds no manifest; it was not made by lifeboat.",
                 "Choose another archive, or extract it by hand with borg.",
             )
-        if len(outcome.stdout) > SIZE_LIMIT:
+        if len(completed.stdout) > SIZE_LIMIT:
             raise RestoreError("The manifest is larger than any home needs.", "Choose another.")
-        return parse(outcome.stdout, self.access.agent)
+        return parse(completed.stdout, self.access.agent)
 
     def extract(self, archive: str, into: int, paths: Sequence[str] = ()) -> list[str]:
         """Extract into an open folder of the session's user; returns borg's warnings."""
-        outcome = self._borg(
-            "extract",
-            "--sparse",
-            f"{self.access.url}::{archive}",
-            *paths,
-            inside=f"/proc/self/fd/{into}",
-            mountpoint=f"{self.folder}/extract" if self.account else "",
-        )
-        return [line for line in outcome.stderr.splitlines() if line.strip()]
+        with self._errors():
+            completed = self._borg(into).extract(archive, paths, sparse=True)
+        return [
+            message.text
+            for message in borg.parse_messages(completed.stderr)
+            if message.level in ("WARNING", "ERROR", "CRITICAL")
+        ]
 
 
-def _archive(item: Mapping[str, Any]) -> Archive:
-    moment = datetime.datetime.strptime(str(item["time"])[:19], "%Y-%m-%dT%H:%M:%S")
-    return Archive(str(item["name"]), str(item["id"]), moment.strftime("%Y-%m-%dT%H:%M:%SZ"))
-
-
-def of_agent(archives: Sequence[Archive], agent: str) -> list[Archive]:
+def of_agent(archives: Sequence[borg.ArchiveInfo], agent: str) -> list[borg.ArchiveInfo]:
     """The archives that carry this agent's name and a time, and no checkpoint's ending."""
     pattern = re.compile(re.escape(agent) + r"-\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z?\Z")
     return [archive for archive in archives if pattern.match(archive.name)]
@@ -381,7 +347,7 @@ def parse_moment(text: str) -> datetime.datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)
 
 
-def listing(archives: Sequence[Archive], limit: int = 40) -> str:
+def listing(archives: Sequence[borg.ArchiveInfo], limit: int = 40) -> str:
     if not archives:
         return "The repository holds no archive of this agent."
     lines = [f"  {archive.name}  {archive.time}" for archive in archives[-limit:]]
@@ -389,7 +355,9 @@ def listing(archives: Sequence[Archive], limit: int = 40) -> str:
     return "What exists:\n" + ("  ...\n" if more > 0 else "") + "\n".join(lines)
 
 
-def select(archives: Sequence[Archive], agent: str, archive: str, at: str) -> Archive:
+def select(
+    archives: Sequence[borg.ArchiveInfo], agent: str, archive: str, at: str
+) -> borg.ArchiveInfo:
     """The archive asked for; asking for what does not exist lists what does."""
     own = of_agent(archives, agent)
     if at and archive not in ("", "latest"):
@@ -410,7 +378,7 @@ def select(archives: Sequence[Archive], agent: str, archive: str, at: str) -> Ar
     if not at:
         return own[-1]
     moment = parse_moment(at)
-    earlier = [item for item in own if item.moment <= moment]
+    earlier = [item for item in own if moment_of(item) <= moment]
     if earlier:
         return earlier[-1]
     raise RestoreError(
@@ -422,9 +390,9 @@ def select(archives: Sequence[Archive], agent: str, archive: str, at: str) -> Ar
 
 @contextlib.contextmanager
 def session(
-    access: Access,
+    access: EscrowedAccess,
     *,
-    runner: Runner = run,
+    runner: Runner | None = None,
     run_directory: str = RUN_DIRECTORY,
     user: str = USER,
 ) -> Iterator[Session]:
@@ -443,7 +411,7 @@ def session(
         folder = f"{run_directory}/{access.agent}"
         try:
             _fill(folder, access, account)
-            yield Session(access, folder, runner, account)
+            yield Session(access, folder, runner or Subprocesses(), account)
         finally:
             remove(access.agent, parent)
 
@@ -473,7 +441,7 @@ def _locked(run_directory: str, agent: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _fill(folder: str, access: Access, account: pwd.struct_passwd | None) -> None:
+def _fill(folder: str, access: EscrowedAccess, account: pwd.struct_passwd | None) -> None:
     identity = _read_identity(access)
     for name in ("", "/keys", "/base"):
         os.mkdir(folder + name, 0o700)
@@ -486,7 +454,7 @@ def _fill(folder: str, access: Access, account: pwd.struct_passwd | None) -> Non
             os.chown(folder + name, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
 
-def _read_identity(access: Access) -> str:
+def _read_identity(access: EscrowedAccess) -> str:
     if not access.is_remote:
         return ""
     try:

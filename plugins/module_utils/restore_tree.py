@@ -197,7 +197,7 @@ class Apply:
         if exists("home", self.staging) is not None:
             return
         for home in (self.manifest.agent.home, self.manifest.agent.home_real):
-            parent, _, name = home.strip("/").rpartition("/")
+            parent, _unused, name = home.strip("/").rpartition("/")
             try:
                 above = descend(self.staging, f"tree/{parent}")
             except FileNotFoundError:
@@ -220,7 +220,7 @@ class Apply:
                 self._place_one(home, f"{run}/{folders[entry.stored]}", entry)
 
     def _place_one(self, home: int, copies: str, entry: Entry) -> None:
-        parent, _, name = entry.path.rpartition("/")
+        parent, _unused, name = entry.path.rpartition("/")
         try:
             source = descend(self.staging, f"{copies}/{parent}")
         except FileNotFoundError:

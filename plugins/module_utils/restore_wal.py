@@ -36,7 +36,7 @@ def fold(home: str, path: str) -> Folded:
     try:
         with closing(sqlite3.connect(database, timeout=1.0, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode").fetchone()
-            busy, frames, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            busy, frames, _unused = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             return Folded(path, 0, "somebody else holds it open")
     except sqlite3.Error as error:
@@ -74,7 +74,7 @@ def as_user(uid: int, gid: int, work: Callable[[], object]) -> object:
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8") as stream:
         text = stream.read()
-    _, status = os.waitpid(child, 0)
+    _unused, status = os.waitpid(child, 0)
     if status != 0 or not text:
         raise RestoreError(
             "The step that runs as the agent's user failed.",

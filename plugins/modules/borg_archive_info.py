@@ -102,6 +102,7 @@ seconds:
   type: float
 """
 
+import dataclasses
 import time
 from typing import Any
 
@@ -126,9 +127,9 @@ def query(parameters: dict[str, Any]) -> dict[str, Any]:
         chosen = select(archives, agent, parameters["archive"], parameters["at"])
         own = of_agent(archives, agent)
         result: dict[str, Any] = {
-            "archives": [vars(archive) for archive in own],
+            "archives": [dataclasses.asdict(archive) for archive in own],
             "others": [archive.name for archive in archives if archive not in own],
-            "selected": vars(chosen),
+            "selected": dataclasses.asdict(chosen),
             "seconds": seconds,
         }
         if parameters["manifest"]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.lifeboat.agents.plugins.module_utils import restore
-from ansible_collections.lifeboat.agents.plugins.module_utils.restore_session import Access
+from ansible_collections.lifeboat.agents.plugins.module_utils.restore_session import EscrowedAccess
 
 AGENT = "acme"
 MARKER = "__LIFEBOAT_TO_BE_SUPPLIED__"
@@ -206,7 +206,7 @@ class World:
     def initialise(self) -> None:
         self._borg("init", "--encryption", "keyfile-blake2", str(self.repository), cwd=self.root)
 
-    def access(self, **changes: Any) -> Access:
+    def access(self, **changes: Any) -> EscrowedAccess:
         key = next((self.root / "keys").iterdir()).read_text()
         values = {
             "agent": AGENT,
@@ -217,7 +217,7 @@ class World:
             "borg": self.borg,
             **changes,
         }
-        return Access(**values)
+        return EscrowedAccess(**values)
 
     def _borg(self, *arguments: str, cwd: Path) -> None:
         env = {

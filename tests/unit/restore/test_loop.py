@@ -93,11 +93,11 @@ def test_the_private_folder_is_gone_when_borg_fails(borg_world: World) -> None:
     world.make_source()
     world.initialise()
     world.create()
-    with pytest.raises(RestoreError, match="passphrase does not open") as caught:
+    with pytest.raises(RestoreError, match="passphrase is wrong") as caught:
         world.extract(access=world.access(passphrase="wrong"))
-    assert caught.value.details["rc"] == 52
+    assert caught.value.failure["rc"] == 52
     assert list((world.root / "run").glob("*/*")) == []
-    with pytest.raises(RestoreError, match="archive does not exist"):
+    with pytest.raises(RestoreError, match="no archive of that name"):
         world.extract(archive="acme-2020-01-01T00:00:00Z", archive_id="b" * 64)
     world.extract()
     restore.stage(world.request())
