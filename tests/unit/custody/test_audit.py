@@ -342,7 +342,7 @@ def test_honest_work_is_clean_and_extends_the_mark(accepted: Accepted) -> None:
     world.create("day-4", serving=world.plain())
     names = {identity: name for name, identity in world.archives().items()}
     host, state = on_host(world, accepted.mark, state=accepted.state, archives=names)
-    scan, _ = by_scan(world, accepted.mark, state=accepted.state)
+    scan, _unused = by_scan(world, accepted.mark, state=accepted.state)
     assert host.clean
     assert scan.clean
     assert host.mark
@@ -352,7 +352,7 @@ def test_honest_work_is_clean_and_extends_the_mark(accepted: Accepted) -> None:
     assert len(host.transactions) == 2
     new = {names[identity] for identity in host.archive_times}
     assert new == {"day-3", "day-4"}
-    full, _ = on_host(world)
+    full, _unused = on_host(world)
     assert full.mark == host.mark, "the incremental mark is that of a full walk"
     assert state
     assert on_host(world, host.mark, state=state)[0].clean
@@ -398,7 +398,7 @@ def test_after_a_compaction_by_the_host(accepted: Accepted) -> None:
     assert audit.objects_digest(new.objects) == audit.objects_digest(state.objects if state else [])
     # And an object lost on the way is found.
     attack(world, lambda c: c.call("delete", id=next(iter(new.objects))))
-    lost, _ = on_host(world, after_delete.mark, state=state, compacting=True)
+    lost, _unused = on_host(world, after_delete.mark, state=state, compacting=True)
     assert kinds(lost) == {"compaction-lost"}
 
 
@@ -431,7 +431,7 @@ def test_a_forged_record_does_not_help(accepted: Accepted) -> None:
 
 def test_a_mark_of_another_history(accepted: Accepted) -> None:
     other = Mark.from_dict({**accepted.mark.to_dict(), "sha256": "0" * 64})
-    report, _ = on_host(accepted.world, other, state=accepted.state)
+    report, _unused = on_host(accepted.world, other, state=accepted.state)
     assert "state-differs" in kinds(report)
     with accepted.world.connect(serving=accepted.world.plain()) as connection:
         connection.open(str(accepted.world.repository))
@@ -480,8 +480,8 @@ def test_the_cost_grows_with_what_is_new(accepted: Accepted) -> None:
     assert report.mark
     world.write("SOUL.md", 3_000)
     world.create("day-4", serving=world.plain())
-    small, _ = on_host(world, report.mark, state=state)
-    full, _ = on_host(world)
+    small, _unused = on_host(world, report.mark, state=state)
+    full, _unused = on_host(world)
     assert small.bytes_read < 40_000
     assert full.bytes_read > 2 * small.bytes_read
 

@@ -359,7 +359,7 @@ def test_times_that_are_far_off_where_the_server_tells_none(
 
 
 def test_two_hundred_archives(nights: Nights) -> None:
-    for _ in range(200):
+    for _unused in range(200):
         nights.archive()
     result = nights.look()
     assert kinds(result) == ["too-many-archives"]
@@ -414,4 +414,4 @@ def test_adopting_a_repository_that_was_compacted(tmp_path: Path) -> None:
 
 
 def test_every_finding_has_a_meaning() -> None:
-    assert all(meaning for meaning, _ in FINDINGS.values())
+    assert all(meaning for meaning, _unused in FINDINGS.values())

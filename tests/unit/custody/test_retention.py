@@ -211,13 +211,13 @@ def live(nights: int, tmp_path: Path, *, seed: int, hostile: bool) -> ledger.Vie
         now = arrived + timedelta(hours=2)
         add(arrived, arrived + timedelta(hours=dice.uniform(-12, 12)))
         if hostile and number % 5 == 0:
-            for _ in range(2):
+            for _unused in range(2):
                 add(
                     arrived + timedelta(minutes=5),
                     arrived + timedelta(days=dice.uniform(-900, 900)),
                 )
         if hostile and number % 50 == 20:
-            for _ in range(200):
+            for _unused in range(200):
                 add(arrived + timedelta(minutes=9), arrived)
         known = ledger.view(lines)
         seen = watch(

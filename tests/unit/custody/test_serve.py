@@ -147,7 +147,7 @@ def test_after_a_refusal_nothing_more_is_written_in_that_session(lived_in: World
 
 def test_too_many_refused_calls_end_the_session(lived_in: World) -> None:
     with lived_in.opened() as connection:
-        for _ in range(serve.REFUSALS_BEFORE_HANGUP):
+        for _unused in range(serve.REFUSALS_BEFORE_HANGUP):
             with pytest.raises(ServeError, match="refused destroy"):
                 connection.call("destroy")
         with pytest.raises(ServeError, match="ended the connection"):
@@ -533,7 +533,7 @@ def test_quota_by_many_small_commits(lived_in: World) -> None:
     lived_in.quota = str(used + 300_000)
     with lived_in.opened() as connection:
         with pytest.raises(ServeError) as over:
-            for _ in range(1000):
+            for _unused in range(1000):
                 connection.call("put", id=NEW, data=b"x")
                 connection.call("delete", id=NEW)
                 connection.call("commit")
@@ -619,7 +619,7 @@ def test_a_silent_client_is_hung_up_on(lived_in: World) -> None:
 def test_a_session_does_not_last_for_ever(lived_in: World) -> None:
     lived_in.extra = ["--session-timeout", "2"]
     with lived_in.opened() as connection, pytest.raises(ServeError, match="ended the connection"):
-        for _ in range(100):
+        for _unused in range(100):
             connection.call("get", id=MANIFEST)
             time.sleep(0.1)
     assert not list(lived_in.repository.glob("lock.*"))
@@ -701,10 +701,8 @@ def test_an_unknown_borg_is_not_served_with(lived_in: World, patch: str, expecte
 
 
 def test_this_borg_is_known(world: World) -> None:
-    program = (
-        f"import sys; sys.path.insert(0, {str(GUARD.parent)!r})\n"
-        "import serve; print(serve.api_reason())"
-    )
+    # By its path: a borg.py stands beside the guard, and must not be taken for borg itself.
+    program = f"import runpy; print(runpy.run_path({str(GUARD)!r})['api_reason']())"
     done = subprocess.run(
         [python_of(world.borg_path), "-c", program], capture_output=True, text=True, check=True
     )

@@ -142,7 +142,7 @@ def test_many_small_steps_of_the_nonce_add_up() -> None:
 def test_an_honest_first_backup_of_a_terabyte_stays_in_reach() -> None:
     one = policy(nonce_at_start=None)
     current: int | None = None
-    for _ in range(40_000_000_000_000 // 2**28 // 16 // 40):
+    for _unused in range(40_000_000_000_000 // 2**28 // 16 // 40):
         wanted = (current or 0) + 2**28 + 2**17
         assert one.nonce_reason(current, wanted, current) is None
         one.stored += 2**28 * 16
@@ -174,10 +174,11 @@ def test_counting_survives_a_damaged_file_and_does_not_grow(tmp_path: Path) -> N
     counters.write_text("{ damaged")
     lines: list[str] = []
     record = serve.Record(
-        replace(SETTINGS, counters=str(counters), agent="acme"), lambda _, line: lines.append(line)
+        replace(SETTINGS, counters=str(counters), agent="acme"),
+        lambda _unused, line: lines.append(line),
     )
     record.check()
-    for _ in range(100):
+    for _unused in range(100):
         record.refused(serve.Refused("delete", "no"))
     size = counters.stat().st_size
     record.refused(serve.Refused("delete", "no"))

@@ -1,0 +1,143 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The box is out while the trusted side works, and never for longer than announced."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.lifeboat.agents.plugins.module_utils import serve_lockout
+from ansible_collections.lifeboat.agents.plugins.module_utils.serve_lockout import (
+    Lockout,
+    LockoutError,
+    sessions,
+)
+from ansible_collections.lifeboat.agents.tests.unit.custody.support import World
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    path = tmp_path / "acme"
+    path.touch()
+    return path
+
+
+def test_closing_and_opening(lock: Path) -> None:
+    lockout = Lockout(lock)
+    assert lockout.current() is None
+    assert lockout.close("run-1", 100, wait=0) == []
+    held = lockout.current()
+    assert held
+    assert held.token == "run-1"
+    assert 90 < held.left <= 100
+    assert lockout.closed_file.stat().st_mode & 0o777 == 0o644, "the account reads it"
+    assert lockout.holder_file.stat().st_mode & 0o777 == 0o600
+    lockout.require("run-1")
+    lockout.renew("run-1", 500)
+    assert lockout.require("run-1").left > 400
+    assert lockout.open("run-1")
+    assert lockout.current() is None
+    assert not lockout.open("run-1")
+
+
+def test_only_one_maintenance(lock: Path) -> None:
+    lockout = Lockout(lock)
+    lockout.close("run-1", 100, wait=0)
+    with pytest.raises(LockoutError, match=r"another maintenance \(run-1\)"):
+        lockout.close("run-2", 100, wait=0)
+    assert not lockout.open("run-2")
+    assert lockout.current()
+    lockout.close("run-1", 200, wait=0)
+
+
+def test_a_maintenance_that_died(lock: Path) -> None:
+    lockout = Lockout(lock)
+    lockout.close("run-1", 0.05, wait=0)
+    time.sleep(0.1)
+    assert lockout.current() is None
+    for call in (lambda: lockout.require("run-1"), lambda: lockout.renew("run-1", 9)):
+        with pytest.raises(LockoutError, match="custody_lockout_seconds"):
+            call()
+    lockout.close("run-2", 100, wait=0)
+    assert not lockout.open("run-1"), "what is over does not open what another run closed"
+
+
+def test_a_damaged_file_keeps_everybody_out(lock: Path) -> None:
+    lockout = Lockout(lock)
+    lockout.closed_file.write_text("soon")
+    with pytest.raises(LockoutError, match="cannot be read"):
+        lockout.current()
+
+
+def test_a_missing_lock_file(lock: Path) -> None:
+    lock.unlink()
+    with pytest.raises(LockoutError, match="systemd-tmpfiles"):
+        Lockout(lock).close("run-1", 10)
+
+
+def session(lock: Path, seconds: float, *, stubborn: bool = False) -> subprocess.Popen[bytes]:
+    program = (
+        "import fcntl, signal, sys, time\n"
+        f"{'signal.signal(signal.SIGTERM, signal.SIG_IGN)' if stubborn else ''}\n"
+        f"f = open({str(lock)!r})\n"
+        "fcntl.flock(f, fcntl.LOCK_SH)\n"
+        "sys.stdout.write('x'); sys.stdout.flush()\n"
+        f"time.sleep({seconds})\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.read(1)
+    return process
+
+
+def test_a_session_may_end_by_itself(lock: Path) -> None:
+    with session(lock, 1) as process:
+        assert sessions(lock) == [process.pid]
+        assert Lockout(lock).close("run-1", 100, wait=30) == []
+    assert process.returncode == 0
+
+
+def test_a_session_that_holds_on_is_ended(lock: Path) -> None:
+    with session(lock, 60) as process:
+        assert Lockout(lock).close("run-1", 100, wait=0.3) == [process.pid]
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_a_session_that_does_not_listen_is_killed(
+    lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve_lockout, "GRACE", 0.5)
+    with session(lock, 60, stubborn=True) as process:
+        assert Lockout(lock).close("run-1", 100, wait=0.2) == [process.pid]
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_session_that_cannot_be_ended(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve_lockout, "GRACE", 0.2)
+    with session(lock, 5) as process:
+        lockout = Lockout(lock, end=lambda _pid, _signal: None)
+        with pytest.raises(LockoutError, match="do not end"):
+            lockout.close("run-1", 100, wait=0.1)
+        process.kill()
+
+
+def test_the_guard_and_the_lockout_together(lived_in: World) -> None:
+    """The lock held for ever by a box ends when maintenance begins; then the box is out."""
+    lockout = Lockout(lived_in.lock)
+    with lived_in.opened() as held:
+        assert len(lockout.close("run-1", 100, wait=0.3)) == 1
+        assert lived_in.create("day-3", check=False).returncode != 0
+        control = lived_in.guard("--control", "--lock", str(lived_in.lock) + ".control")
+        Path(str(lived_in.lock) + ".control").touch()
+        lived_in.borg("list", lived_in.url, serving=control, client="control")
+        lockout.open("run-1")
+        del held
+    lived_in.create("day-3")
+    assert lived_in.counted()["refusals"] == {}
