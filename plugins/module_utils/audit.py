@@ -201,7 +201,7 @@ class State:
 
     @classmethod
     def parse(cls, data: bytes) -> State:
-        header, _, body = data.partition(b"\n")
+        header, _unused, body = data.partition(b"\n")
         try:
             head = json.loads(header)
             layout = {int(segment): int(size) for segment, size in head["layout"].items()}

@@ -114,7 +114,7 @@ def watch(
         findings += more
     for archive in seen:
         if archive.state == QUARANTINED and "too-many-archives" not in archive.reason:
-            kind, _, detail = archive.reason.partition(": ")
+            kind, _unused, detail = archive.reason.partition(": ")
             findings.append(_finding(kind, id=archive.id, name=archive.name, detail=detail))
     findings += _silence(known, seen, now, limits)
     return Watch(seen, findings, [identity for identity in known.deleting if identity not in today])

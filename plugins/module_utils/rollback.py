@@ -107,7 +107,7 @@ class Rollback:
             if steps.nonce is not None:
                 self._keep(self.repository / "nonce")
                 self._write_nonce(steps.nonce)
-        report, _ = audit_segments(self.repository, mark=self.mark, state=self.state)
+        report, _unused = audit_segments(self.repository, mark=self.mark, state=self.state)
         if not report.clean:
             raise RollbackError(f"after the rollback: {report.summary()}")
         return report
@@ -131,7 +131,7 @@ class Rollback:
                 f"{source} does not hold transaction {transaction} any more: it was compacted or"
                 " replaced since. Give a snapshot from before."
             )
-        report, _ = audit_segments(
+        report, _unused = audit_segments(
             source,
             mark=Mark.from_dict({**self.mark.to_dict(), "nonce": None, "config_sha256": None}),
             state=self.state,
@@ -206,7 +206,7 @@ class Rollback:
         target = self.evidence / path.relative_to(self.repository)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if target.exists():  # a rollback before this one was interrupted
-            number = sum(1 for _ in target.parent.glob(f"{target.name}.again*"))
+            number = sum(1 for _unused in target.parent.glob(f"{target.name}.again*"))
             target = target.with_name(f"{target.name}.again{number}")
         shutil.move(str(path), str(target))
 

@@ -745,7 +745,7 @@ class GuardedServer(_RepositoryServer):
         try:
             self.serve()
         except SessionOver as over:
-            print(f"lifeboat: session ended: {over}", file=sys.stderr)
+            sys.stderr.write(f"lifeboat: session ended: {over}\n")
             code = EXIT_BUSY
         except BrokenPipeError:
             code = 1
@@ -898,9 +898,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         if error.code != EXIT_BUSY:
             syslog.syslog(syslog.LOG_ERR, f"{settings.agent}: {error}")
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return error.code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -154,7 +154,9 @@ class ServeConnection:
             else:
                 del self._buffer[:end]
                 return value
-            ready, _, _ = select.select([output], [], [], max(0.0, deadline - time.monotonic()))
+            ready, _unused, _unused = select.select(
+                [output], [], [], max(0.0, deadline - time.monotonic())
+            )
             if not ready:
                 raise ServeError(f"no answer from the repository host in {self._timeout:.0f} s")
             data = os.read(output.fileno(), 1 << 16)
@@ -279,7 +281,7 @@ def _raw(data: bytes | bytearray, at: int, size: int) -> tuple[bytes, int]:
 
 def _items(data: bytes | bytearray, at: int, size: int) -> tuple[list[Any], int]:
     items = []
-    for _ in range(size):
+    for _unused in range(size):
         item, at = unpack(data, at)
         items.append(item)
     return items, at
@@ -287,7 +289,7 @@ def _items(data: bytes | bytearray, at: int, size: int) -> tuple[list[Any], int]
 
 def _pairs(data: bytes | bytearray, at: int, size: int) -> tuple[dict[Any, Any], int]:
     pairs = {}
-    for _ in range(size):
+    for _unused in range(size):
         name, at = unpack(data, at)
         pairs[name], at = unpack(data, at)
     return pairs, at
