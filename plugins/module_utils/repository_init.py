@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Protocol
+from typing import Any, Protocol
 
 KEY_HEADER = re.compile(r"\ABORG_KEY ([0-9a-f]{64})\n")
 MESSAGE_OF_ABSENCE = ("Repository.DoesNotExist", "Repository.InvalidRepository")
@@ -36,7 +36,7 @@ class RunBorg(Protocol):
 class RepositoryError(Exception):
     """The box and its repository do not belong together, or cannot be brought together."""
 
-    def __init__(self, message: str, failure: Optional[dict[str, Any]] = None) -> None:
+    def __init__(self, message: str, failure: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.failure = failure or {}
 
@@ -53,8 +53,8 @@ class Binding:
     base_dir: str
     passphrase: str
     encryption: str = "keyfile-blake2"
-    expected_id: Optional[str] = None
-    expected_key: Optional[str] = None
+    expected_id: str | None = None
+    expected_key: str | None = None
     lock_wait: int = 60
 
 
@@ -62,8 +62,8 @@ class Binding:
 class Bound:
     """The outcome: which repository it is, where its key is, and what was done."""
 
-    repository_id: Optional[str]
-    key_file: Optional[str]
+    repository_id: str | None
+    key_file: str | None
     reasons: tuple[str, ...]
 
     def as_return(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class RepositoryBinder:
             return self._initialise(key_file)
         return self._accept(found, key_file)
 
-    def _ensure_key(self) -> Optional[Path]:
+    def _ensure_key(self) -> Path | None:
         """Find the key on the box; a box that lost it gets it back from the escrow."""
         keys = key_files(Path(self._binding.keys_dir))
         expected = self._binding.expected_id
@@ -137,7 +137,7 @@ class RepositoryBinder:
             _write_private(path, key)
         return path
 
-    def _repository_id(self) -> Optional[str]:
+    def _repository_id(self) -> str | None:
         argv = ["list", "--json", "--last", "1", "--bypass-lock", self._binding.url]
         if not Path(self._binding.ssh_key).exists() and self._check_mode:
             return None
@@ -155,7 +155,7 @@ class RepositoryBinder:
             return None
         raise self._failure("could not be opened", argv, return_code, error)
 
-    def _initialise(self, key_file: Optional[Path]) -> Bound:
+    def _initialise(self, key_file: Path | None) -> Bound:
         if key_file is not None or self._binding.expected_id:
             known = self._binding.expected_id or "on this box"
             raise RepositoryError(
@@ -174,10 +174,10 @@ class RepositoryBinder:
         keys = key_files(Path(self._binding.keys_dir))
         if len(keys) != 1:
             raise RepositoryError(f"borg init left {len(keys)} keys in {self._binding.keys_dir}.")
-        (identifier, path), = keys.items()
+        ((identifier, path),) = keys.items()
         return Bound(identifier, str(path), tuple(self._reasons))
 
-    def _accept(self, found: str, key_file: Optional[Path]) -> Bound:
+    def _accept(self, found: str, key_file: Path | None) -> Bound:
         expected = self._binding.expected_id
         if expected and found != expected:
             raise RepositoryError(
@@ -202,7 +202,7 @@ class RepositoryBinder:
         return Bound(found, str(key_file), tuple(self._reasons))
 
     def _borg(
-        self, arguments: list[str], extra: Optional[Mapping[str, str]] = None
+        self, arguments: list[str], extra: Mapping[str, str] | None = None
     ) -> tuple[int, str, str]:
         binding = self._binding
         environment = {
@@ -221,9 +221,7 @@ class RepositoryBinder:
         argv = [binding.borg, "--log-json", "--lock-wait", str(binding.lock_wait), *arguments]
         return self._run(argv, environment=environment, passphrase=binding.passphrase)
 
-    def _failure(
-        self, what: str, argv: list[str], return_code: int, error: str
-    ) -> RepositoryError:
+    def _failure(self, what: str, argv: list[str], return_code: int, error: str) -> RepositoryError:
         text = readable(error)
         return RepositoryError(
             f"The repository {self._binding.url} {what}: {text or f'borg ended with {return_code}'}"
@@ -283,8 +281,8 @@ def hint(return_code: int, text: str) -> str:
     return ""
 
 
-def _message_id(log: str) -> Optional[str]:
-    identifier: Optional[str] = None
+def _message_id(log: str) -> str | None:
+    identifier: str | None = None
     for line in log.splitlines():
         try:
             entry = json.loads(line)

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Protocol
+from typing import Any, NamedTuple, Protocol
 
 MANAGED = (
     "# Managed by lifeboat.agents (role repository): rendered anew from the inventory at every run."
@@ -40,7 +40,7 @@ class RunCommand(Protocol):
 class StorageError(Exception):
     """The storage host cannot be brought into shape."""
 
-    def __init__(self, message: str, failure: Optional[dict[str, Any]] = None) -> None:
+    def __init__(self, message: str, failure: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.failure = failure or {}
 
@@ -53,7 +53,7 @@ class Account:
     agent: str
     path: str
     quota: str
-    public_key: Optional[str] = None
+    public_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Served:
     initialised: bool
     sealed: bool
     subvolume: bool
-    limit: Optional[int]
+    limit: int | None
     keys: int
 
 
@@ -140,7 +140,7 @@ class StorageHost:
 
     # accounts
 
-    def _ensure_user(self, account: Account) -> Optional[pwd.struct_passwd]:
+    def _ensure_user(self, account: Account) -> pwd.struct_passwd | None:
         home = f"{self._layout.homes_directory}/{account.name}"
         try:
             known = pwd.getpwnam(account.name)
@@ -201,7 +201,7 @@ class StorageHost:
             )
         return 1 if key else 0
 
-    def _authorized_keys(self, account: Account, key: Optional[str]) -> str:
+    def _authorized_keys(self, account: Account, key: str | None) -> str:
         if key is None:
             return f"{MANAGED}\n"
         command = self._layout.command
@@ -217,7 +217,7 @@ class StorageHost:
 
     # locks and directories
 
-    def _ensure_lock(self, account: Account, passwd: Optional[pwd.struct_passwd]) -> None:
+    def _ensure_lock(self, account: Account, passwd: pwd.struct_passwd | None) -> None:
         path = Path(self._layout.lock_directory) / account.agent
         if not path.exists():
             self._change(f"lock file of {account.agent} is missing")
@@ -245,7 +245,7 @@ class StorageHost:
             )
         return subvolume
 
-    def _ensure_limit(self, account: Account) -> Optional[int]:
+    def _ensure_limit(self, account: Account) -> int | None:
         if not self._layout.quota_groups:
             return None
         limit = file_system_limit(account.quota, self._layout.headroom_percent)
@@ -257,7 +257,7 @@ class StorageHost:
         self._command("btrfs", "qgroup", "limit", str(limit), account.path)
         return limit
 
-    def _limit(self, path: str) -> Optional[int]:
+    def _limit(self, path: str) -> int | None:
         return_code, output, error = self._run(["btrfs", "qgroup", "show", "-rf", "--raw", path])
         if return_code != 0:
             raise StorageError(
@@ -269,7 +269,7 @@ class StorageHost:
 
     # ownership
 
-    def _ensure_ownership(self, account: Account, passwd: Optional[pwd.struct_passwd]) -> bool:
+    def _ensure_ownership(self, account: Account, passwd: pwd.struct_passwd | None) -> bool:
         path = Path(account.path)
         initialised = (path / "config").is_file()
         if passwd is None:
@@ -344,7 +344,7 @@ def file_system_limit(quota: str, headroom_percent: int) -> int:
     return int(quota[:-1]) * UNITS[quota[-1]] * (100 + headroom_percent) // 100
 
 
-def parse_limit(output: str) -> Optional[int]:
+def parse_limit(output: str) -> int | None:
     """Read the limit of referenced bytes out of ``btrfs qgroup show -rf --raw``."""
     for line in output.splitlines():
         fields = line.split()
@@ -360,7 +360,7 @@ def _key(text: str) -> str:
     return found.group(0)
 
 
-def _present_key(authorized_keys: str) -> Optional[str]:
+def _present_key(authorized_keys: str) -> str | None:
     for line in authorized_keys.splitlines():
         if line.startswith("#"):
             continue
@@ -400,5 +400,3 @@ def _replace(path: Path, text: str, ownership: Ownership) -> None:
     except OSError:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
