@@ -25,6 +25,9 @@ attributes:
     support: full
   diff_mode:
     support: full
+  idempotent:
+    description: A repository that is bound already is recognised and left as it is.
+    support: full
   platform:
     platforms: posix
 options:

@@ -20,6 +20,7 @@ description:
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
   - ansible.builtin.action_common_attributes.conn
+  - ansible.builtin.action_common_attributes.flow
 attributes:
   action:
     support: full
@@ -39,6 +40,9 @@ attributes:
   diff_mode:
     support: none
     details: Names of the fields that change are returned as RV(changed_fields); values are secrets.
+  idempotent:
+    description: A file whose decrypted content would stay the same is not written.
+    support: full
   platform:
     platforms: posix
 options:

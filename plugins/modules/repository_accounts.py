@@ -26,6 +26,9 @@ attributes:
     support: full
   diff_mode:
     support: full
+  idempotent:
+    description: Only what differs from the inventory is changed.
+    support: full
   platform:
     platforms: linux
 options:
