@@ -36,7 +36,9 @@ def empty(agent: str) -> dict[str, Any]:
 def check(escrow: Any, agent: str, where: str) -> dict[str, Any]:
     """Take the content of an escrow file only when it is one, and this agent's."""
     if not isinstance(escrow, Mapping):
-        raise EscrowError(f"{where} holds no lifeboat_escrow. Restore the file from its own backup.")
+        raise EscrowError(
+            f"{where} holds no lifeboat_escrow. Restore the file from its own backup."
+        )
     if escrow.get("format") != FORMAT:
         raise EscrowError(
             f"{where} has format {escrow.get('format')!r}, this version reads format {FORMAT}."

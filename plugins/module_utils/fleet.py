@@ -95,7 +95,10 @@ def fleet(
 
 
 def accounts(
-    entries: Iterable[Mapping[str, Any]], repository_host: str, public_keys: Mapping[str, Any]
+    entries: Iterable[Mapping[str, Any]],
+    repository_host: str,
+    public_keys: Mapping[str, Any],
+    control_key: str = "",
 ) -> list[dict[str, Any]]:
     """List what one storage host has to serve; a key that is not known stays as it is there."""
     return [
@@ -105,6 +108,7 @@ def accounts(
             "path": repository["path"],
             "quota": repository["quota"],
             "public_key": (public_keys.get(entry["agent"]) or {}).get(repository_host) or None,
+            "control_key": control_key or None,
         }
         for entry in entries
         for repository in entry["repositories"]
@@ -153,14 +157,18 @@ def known_hosts(address: str, port: int, host_keys: Iterable[str]) -> str:
 def _declared(host: str, variables: Mapping[str, Any], problems: list[str]) -> list[dict[str, Any]]:
     declared = variables.get("backup_agents")
     if not declared:
-        problems.append(f"- host {host}: no backup_agents. Add {EXAMPLE}, or take it out of 'agents'.")
+        problems.append(
+            f"- host {host}: no backup_agents. Add {EXAMPLE}, or take it out of 'agents'."
+        )
         return []
     if isinstance(declared, (str, Mapping)) or not isinstance(declared, Iterable):
         problems.append(f"- host {host}: backup_agents is not a list. Write {EXAMPLE}")
         return []
     good = [dict(item) for item in declared if isinstance(item, Mapping)]
     if len(good) != len(list(declared)):
-        problems.append(f"- host {host}: an entry of backup_agents is not a mapping. Write {EXAMPLE}")
+        problems.append(
+            f"- host {host}: an entry of backup_agents is not a mapping. Write {EXAMPLE}"
+        )
     return good
 
 

@@ -57,11 +57,20 @@ options:
       public_key:
         description: Public key of the box; without it the key that is already there stays.
         type: str
+      control_key:
+        description: Public key of the trusted side for this agent; it is bound to O(control_command).
+        type: str
   command:
     description:
-      - Forced command. C({agent}), C({account}), C({path}) and C({quota}) are replaced.
+      - Forced command of a box. Replaced are C({agent}), C({account}), C({path}), C({quota}), C({lock}) (file by
+        which maintenance keeps sessions out), C({counters}) (file in which the session may count refusals) and
+        C({marker}) (file that stands from the time on when there was a repository).
     type: str
     required: true
+  control_command:
+    description: Forced command of the trusted side, with the same replacements.
+    type: str
+    default: ""
   options:
     description: Options of the key besides the forced command.
     type: list
@@ -166,7 +175,9 @@ def main() -> None:
     """Turn parameters into a storage host, and its errors into one failure."""
     module = AnsibleModule(argument_spec=_argument_spec(), supports_check_mode=True)
     layout = Layout(
-        **{key: value for key, value in module.params.items() if key not in ("accounts", "options")},
+        **{
+            key: value for key, value in module.params.items() if key not in ("accounts", "options")
+        },
         key_options=tuple(module.params["options"]),
     )
     accounts = tuple(Account(**account) for account in module.params["accounts"])
@@ -189,10 +200,12 @@ def _argument_spec() -> dict[str, Any]:
         "path": {"type": "path", "required": True},
         "quota": {"type": "str", "required": True},
         "public_key": {"type": "str", "no_log": False},
+        "control_key": {"type": "str", "no_log": False},
     }
     return {
         "accounts": {"type": "list", "elements": "dict", "required": True, "options": account},
         "command": {"type": "str", "required": True},
+        "control_command": {"type": "str", "default": ""},
         "options": {"type": "list", "elements": "str", "default": ["restrict"]},
         "group": {"type": "str", "default": "lifeboat"},
         "keys_directory": {
