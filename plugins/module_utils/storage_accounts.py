@@ -54,6 +54,7 @@ class Account:
     path: str
     quota: str
     public_key: str | None = None
+    control_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Layout:
     """Where things are on this host, and what every account gets."""
 
     command: str
+    control_command: str
     group: str
     keys_directory: str
     homes_directory: str
@@ -129,9 +131,12 @@ class StorageHost:
             self._ensure_home(account)
             keys = self._ensure_keys(account)
             self._ensure_lock(account, passwd)
+            self._ensure_counters(account, passwd)
             subvolume = self._ensure_directory(account)
             limit = self._ensure_limit(account) if subvolume else None
             initialised = self._ensure_ownership(account, passwd)
+            if initialised:
+                self._ensure_marker(account)
             self._result.accounts.append(
                 Served(account.agent, initialised, initialised, subvolume, limit, keys)
             )
@@ -141,7 +146,7 @@ class StorageHost:
     # accounts
 
     def _ensure_user(self, account: Account) -> pwd.struct_passwd | None:
-        home = f"{self._layout.homes_directory}/{account.name}"
+        home = self._home(account)
         try:
             known = pwd.getpwnam(account.name)
         except KeyError:
@@ -177,17 +182,38 @@ class StorageHost:
                 f"key: {', '.join(self._result.unmanaged)}. Retire them with playbooks/retire.yml."
             )
 
+    def _home(self, account: Account) -> str:
+        return f"{self._layout.homes_directory}/{account.name}"
+
     def _ensure_home(self, account: Account) -> None:
-        self._ensure_plain_directory(
-            f"{self._layout.homes_directory}/{account.name}", Ownership(0, 0, 0o755)
-        )
+        self._ensure_plain_directory(self._home(account), Ownership(0, 0, 0o755))
+
+    def _ensure_counters(self, account: Account, passwd: pwd.struct_passwd | None) -> None:
+        """The one file that a session may write besides its repository: what it refused."""
+        path = Path(self._home(account)) / "counters.json"
+        if not path.exists():
+            self._change(f"counters of {account.agent} are missing")
+            if not self._check_mode:
+                path.touch(mode=0o600)
+        if passwd is not None:
+            self._set_ownership(str(path), Ownership(passwd.pw_uid, passwd.pw_gid, 0o600))
+
+    def _ensure_marker(self, account: Account) -> None:
+        """Remember that there was a repository once: a lost one is not begun again in silence."""
+        path = Path(self._home(account)) / "sealed"
+        if not path.exists():
+            self._change(f"repository of {account.agent} is new: it is not created a second time")
+            if not self._check_mode:
+                path.touch(mode=0o644)
 
     # keys
 
     def _ensure_keys(self, account: Account) -> int:
         path = Path(self._layout.keys_directory) / account.name
         before = path.read_text(encoding="utf-8") if path.exists() else ""
-        key = _key(account.public_key) if account.public_key else _present_key(before)
+        key = (
+            _key(account.public_key) if account.public_key else _present_key(before, account.agent)
+        )
         after = self._authorized_keys(account, key)
         if before != after or not path.exists():
             self._change(f"authorized keys of {account.name} differ", str(path), before, after)
@@ -199,21 +225,31 @@ class StorageHost:
             self._result.warnings.append(
                 f"No key of agent {account.agent} is known here yet: its box was not in this run."
             )
-        return 1 if key else 0
+        return sum(1 for found in (key, account.control_key) if found)
 
     def _authorized_keys(self, account: Account, key: str | None) -> str:
-        if key is None:
-            return f"{MANAGED}\n"
-        command = self._layout.command
+        lines = [MANAGED]
+        if key:
+            lines.append(self._key_line(account, self._layout.command, key, account.agent))
+        if account.control_key:
+            control = _key(account.control_key)
+            lines.append(self._key_line(account, self._layout.control_command, control, "control"))
+        return "".join(f"{line}\n" for line in lines)
+
+    def _key_line(self, account: Account, command: str, key: str, comment: str) -> str:
+        home = self._home(account)
         for name, value in (
             ("agent", account.agent),
             ("account", account.name),
             ("path", account.path),
             ("quota", account.quota),
+            ("lock", f"{self._layout.lock_directory}/{account.agent}"),
+            ("counters", f"{home}/counters.json"),
+            ("marker", f"{home}/sealed"),
         ):
             command = command.replace("{" + name + "}", value)
         options = ",".join([*self._layout.key_options, f'command="{_quoted(command)}"'])
-        return f"{MANAGED}\n{options} {key} {account.agent}\n"
+        return f"{options} {key} {comment}"
 
     # locks and directories
 
@@ -360,12 +396,10 @@ def _key(text: str) -> str:
     return found.group(0)
 
 
-def _present_key(authorized_keys: str) -> str | None:
+def _present_key(authorized_keys: str, comment: str) -> str | None:
     for line in authorized_keys.splitlines():
-        if line.startswith("#"):
-            continue
         found = KEY.findall(line)
-        if found:
+        if found and line.endswith(f"{found[-1]} {comment}"):
             return str(found[-1])
     return None
 

@@ -22,6 +22,8 @@ attributes:
     support: full
   diff_mode:
     support: full
+  idempotent:
+    support: full
   platform:
     platforms: posix
 options:
