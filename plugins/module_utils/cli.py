@@ -1,0 +1,153 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command on the box: lifeboat backup | audit | status | verify."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import config as configuration
+from . import report
+from .backup import VERSION, Backup
+from .errors import CouldNotRun, LifeboatError
+from .home_audit import audit
+from .status import FAILED
+from .status import read as read_status
+from .verify import verify
+
+_DESCRIPTION = "Back up the AI agents of this box with borg, and show what is known about it."
+_EPILOG = """\
+commands:
+  backup   classify the home, hold its databases at one point, archive exactly the classified
+           paths, compare the archive's own listing with the manifest
+  audit    what would be kept, scrubbed, dropped, withheld, what is unknown: a table with sizes;
+           writes nothing and needs no repository
+  status   the outcome of the last run
+  verify   compare the last archive's listing in every repository with its own manifest
+
+exit status:
+  0   good (also with warnings, which are named)
+  1   failed: the message says what and what to do
+  2   could not run: usage, configuration, privilege, another run
+
+files:
+  /etc/lifeboat/agents/AGENT/config.json    what to back up, and where to
+  /etc/lifeboat/agents/AGENT/profile.json   what each entry of the home is
+  /var/lib/lifeboat/AGENT/status.json       the outcome of the last run
+  /var/lib/lifeboat/AGENT/metrics.prom      the same for Prometheus' node_exporter
+  /run/lifeboat/AGENT                       scrubbed copies and the manifest, during a run
+
+environment:
+  CREDENTIALS_DIRECTORY   where systemd puts the passphrases; without it the files that
+                          config.json names are read (root only)
+
+examples:
+  lifeboat backup                 all agents of this box, with progress on a terminal
+  lifeboat backup acme --json     one agent, the status as JSON
+  lifeboat audit acme             before the first backup: is the profile right?
+  systemctl start lifeboat-backup@acme
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="lifeboat",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("--version", action="version", version=f"lifeboat {VERSION}")
+    commands = result.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, text in (
+        ("backup", "back up now"),
+        ("audit", "show what would be archived, before any backup exists"),
+        ("status", "show the outcome of the last run"),
+        ("verify", "compare the last archive with its manifest"),
+    ):
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.add_argument(
+            "agent", nargs="?", help="name of the agent (default: all of this box)"
+        )
+        command.add_argument("--json", action="store_true", help="print JSON for machines")
+        command.add_argument(
+            "--config-directory",
+            type=Path,
+            default=configuration.AGENTS_DIRECTORY,
+            help="where the agents' configurations lie (default: %(default)s)",
+        )
+        if name == "backup":
+            command.add_argument(
+                "--no-progress", action="store_true", help="no progress bar, also on a terminal"
+            )
+        if name == "audit":
+            command.add_argument(
+                "--all", action="store_true", help="list every entry, not only the topmost"
+            )
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = parser().parse_args(arguments)
+    code = 0
+    answers: list[Any] = []
+    try:
+        names = [options.agent] if options.agent else configuration.agents(options.config_directory)
+        if not names:
+            raise CouldNotRun(
+                f"{options.config_directory}: no agent is configured on this box",
+                hint="roll out with playbooks/site.yml",
+            )
+        for name in names:
+            one, answer = _one(options, name)
+            code = max(code, one)
+            answers.append(answer)
+    except LifeboatError as error:
+        print(f"lifeboat: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"          {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("lifeboat: interrupted; nothing was committed", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps(answers[0] if options.agent else answers, indent=1))
+    return code
+
+
+def _one(options: argparse.Namespace, name: str) -> tuple[int, Any]:
+    config = configuration.load(name, options.config_directory)
+    if options.command == "status":
+        status = read_status(config.state_dir)
+        if not options.json:
+            print(report.status(name, status))
+        return (1 if not status or status.get("result") == FAILED else 0), status
+    if options.command == "verify":
+        outcome = verify(config)
+        if not options.json:
+            print(report.verification(name, outcome))
+        return (0 if outcome["good"] else 1), outcome
+    profile = configuration.read_json(Path(config.profile))
+    if options.command == "audit":
+        result = audit(config, profile)
+        if not options.json:
+            print(report.audit(result, everything=options.all))
+        return 0, result
+    progress = None
+    if not options.json and not options.no_progress and sys.stderr.isatty():
+        progress = report.ProgressBar(sys.stderr)
+    try:
+        status = Backup(config, profile, on_progress=progress.show if progress else None).run()
+    finally:
+        if progress:
+            progress.end()
+    if not options.json:
+        print(report.backup(status))
+    return (1 if status["result"] == FAILED else 0), status

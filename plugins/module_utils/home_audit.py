@@ -1,0 +1,102 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a backup would do with a home, before any exists. Reads; writes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .assemble import Assembly
+from .classify import Classifier
+from .config import BoxConfig
+from .look import Cache, Looker
+from .manifest import printable
+from .privilege import lookup
+from .profile import KEEP, SCRUB
+from .secrets import Scanner
+from .survey import Survey
+from .walk import DIRECTORY, FILE, Entry, open_home
+
+
+class _Paper(Assembly):
+    """An assembly that writes no scrubbed copies."""
+
+    def place(self, name: str, data: bytes) -> os.stat_result:
+        return os.stat("/")
+
+
+def audit(config: BoxConfig, profile: Mapping[str, Any]) -> dict[str, Any]:
+    """Every topmost entry with class and size, and what the scans say."""
+    identity = lookup(config.user)
+    home, descriptor = open_home(config.home, identity.uid)
+    try:
+        survey = Survey(Classifier(profile), measure=True)
+        survey.run(descriptor)
+        scanner = Scanner(config.secret_patterns, config.accepted_findings)
+        cache = Cache(Path(config.state_dir) / "files.cache", scanner.version)
+        looker = Looker(descriptor, scanner, cache)
+        assembly = _Paper(
+            config=config,
+            profile=profile,
+            home=home,
+            survey=survey,
+            looker=looker,
+            scanner=scanner,
+            feed=lambda paths: None,
+        )
+        for database in survey.databases:
+            assembly.allow_database(database)
+        assembly.entries()
+        looker.close()
+    finally:
+        os.close(descriptor)
+    rows: dict[tuple[str, str], list[int]] = {}
+    for entry in [*survey.archived, *survey.dropped, *survey.secrets]:
+        if entry.type == DIRECTORY or entry.path == "":
+            continue
+        key = (entry.classification, _topmost(entry))
+        row = rows.setdefault(key, [0, 0])
+        row[0] += 1
+        row[1] += entry.stat.st_size if entry.type == FILE else 0
+    return {
+        "agent": config.agent,
+        "home": home,
+        "profile": profile["name"],
+        "profile_checked_versions": profile.get("checked_versions", []),
+        "entries": [
+            {"path": printable(path), "class": kind, "files": row[0], "bytes": row[1]}
+            for (kind, path), row in sorted(rows.items(), key=lambda item: (item[0][0], item[0][1]))
+        ],
+        "counts": dict(survey.counts),
+        "bytes": dict(survey.bytes),
+        "databases": [
+            {
+                "path": printable(d.path),
+                "journal_mode": d.header.journal_mode,
+                "size": d.entry.stat.st_size,
+            }
+            for d in survey.databases
+        ],
+        "unknown": assembly.unknown,
+        "withheld": [printable(path) for path in assembly.withheld],
+        "findings": assembly.findings,
+        "to_be_supplied": assembly.to_be_supplied,
+        "problems": [
+            {"message": problem.message, "hint": problem.hint, "error": problem.error}
+            for problem in assembly.problems
+        ],
+        "troubles": [
+            {"path": printable(t.path), "class": t.classification, "reason": t.reason}
+            for t in survey.troubles
+        ],
+        "archived_files": survey.counts[KEEP] + survey.counts[SCRUB],
+    }
+
+
+def _topmost(entry: Entry) -> str:
+    first, slash, _rest = entry.path.partition("/")
+    return first + slash

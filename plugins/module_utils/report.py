@@ -1,0 +1,158 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the command prints for people: tables, a verdict, a progress bar."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from .borg import Progress
+
+_CLASSES = ("keep", "scrub", "unknown", "secret", "runtime", "drop")
+_MEANING = {
+    "keep": "archived",
+    "scrub": "archived without its secrets",
+    "unknown": "no rule knows it",
+    "secret": "withheld",
+    "runtime": "not archived: does harm when restored",
+    "drop": "not archived: dead weight",
+}
+
+
+def size(number: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if number < 1000 or unit == "TB":
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return ""
+
+
+def backup(status: Mapping[str, Any]) -> str:
+    """The verdict of a run."""
+    lines = [f"{status['agent']}: {status['result']} in {status['duration']:.1f} s"]
+    if status.get("archive"):
+        lines.append(f"  archive      {status['archive']}")
+    for name, values in status["repositories"].items():
+        if values["success"]:
+            lines.append(
+                f"  {name:<12} {values['files']} files, {size(values['original_size'])}, "
+                f"{size(values['deduplicated_size'])} new; listing: {values['listing']}"
+            )
+        else:
+            lines.append(f"  {name:<12} FAILED: {values.get('error', 'no archive')}")
+    for item in status.get("databases", []):
+        lines.append(f"  database     {item['path']} ({item['method']})")
+    lines += _unknown(status)
+    if status.get("findings_count"):
+        lines.append(
+            f"  findings     {status['findings_count']} hits of the secret scan in kept text"
+        )
+    for problem in status.get("problems", []):
+        lines.append(f"  {'ERROR' if problem['error'] else 'warning':<12} {problem['message']}")
+        if problem["hint"]:
+            lines.append(f"               {problem['hint']}")
+    return "\n".join(lines)
+
+
+def _unknown(status: Mapping[str, Any]) -> list[str]:
+    return [
+        f"  unknown      {item['path']}: {item['decision']}, {item['reason']}"
+        for item in status.get("unknown", [])
+    ]
+
+
+def status(name: str, values: Mapping[str, Any]) -> str:
+    """The last run."""
+    if not values:
+        return f"{name}: no backup was attempted yet"
+    lines = [
+        f"{name}: {values['result']}",
+        f"  last attempt {values['last_attempt']}",
+        f"  last success {values.get('last_success') or 'never'}",
+    ]
+    return "\n".join([*lines, *backup(values).split("\n")[1:]])
+
+
+def verification(name: str, outcome: Mapping[str, Any]) -> str:
+    """One line per repository."""
+    lines = [f"{name}: {'good' if outcome['good'] else 'NOT GOOD'}"]
+    for repository, item in outcome["repositories"].items():
+        if item.get("error"):
+            lines.append(f"  {repository}: {item['error']}")
+            lines.append(f"    {item.get('hint', '')}")
+            continue
+        lines.append(f"  {repository}: {item['archive']}, {item['entries']} entries")
+        for key in ("missing", "unexpected"):
+            lines += [f"    {key}: {path}" for path in item[key]]
+    return "\n".join(lines)
+
+
+def audit(result: Mapping[str, Any], *, everything: bool = False) -> str:
+    """A table: class, path, files, size."""
+    versions = ", ".join(result["profile_checked_versions"]) or "none"
+    lines = [
+        f"{result['agent']}: {result['home']}",
+        f"profile {result['profile']}, checked against {versions}",
+        "",
+        f"{'class':<8} {'files':>8} {'size':>10}  path",
+    ]
+    for kind in _CLASSES:
+        rows = [row for row in result["entries"] if row["class"] == kind]
+        if not rows:
+            continue
+        total = sum(row["bytes"] for row in rows)
+        count = sum(row["files"] for row in rows)
+        lines.append(f"{kind:<8} {count:>8} {size(total):>10}  {_MEANING[kind]}")
+        lines += [
+            f"{'':<8} {row['files']:>8} {size(row['bytes']):>10}    {row['path']}" for row in rows
+        ]
+    for item in result["databases"]:
+        lines.append(f"database  {item['path']} ({item['journal_mode']}, {size(item['size'])})")
+    lines += [line.strip() for line in _unknown(result)]
+    for item in result["to_be_supplied"]:
+        lines.append(f"scrubbed  {item['path']}: {item['key']}")
+    findings = result["findings"] if everything else result["findings"][:10]
+    lines += [f"finding   {item['path']}:{item['line']} {item['rule']}" for item in findings]
+    if len(findings) < len(result["findings"]):
+        lines.append(f"finding   ... and {len(result['findings']) - len(findings)} more (--all)")
+    for problem in result["problems"]:
+        lines.append(f"{'ERROR' if problem['error'] else 'warning'}: {problem['message']}")
+        if problem["hint"]:
+            lines.append(f"  {problem['hint']}")
+    return "\n".join(lines)
+
+
+class ProgressBar:
+    """One line on a terminal, redrawn a few times a second."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._begun = time.monotonic()
+        self._drawn = False
+
+    def show(self, repository: str, progress: Progress) -> None:
+        """Draw how far a repository's archive is."""
+        if progress.finished:
+            return
+        width = shutil.get_terminal_size().columns
+        seconds = time.monotonic() - self._begun
+        text = (
+            f"{repository}: {progress.files} files, {size(progress.original_size)} read, "
+            f"{size(progress.deduplicated_size)} new, {seconds:.0f} s  {progress.path}"
+        )
+        text = "".join(character if character.isprintable() else "?" for character in text)
+        self._stream.write("\r" + text[: width - 1].ljust(width - 1))
+        self._stream.flush()
+        self._drawn = True
+
+    def end(self) -> None:
+        """Leave the line empty."""
+        if self._drawn:
+            width = shutil.get_terminal_size().columns
+            self._stream.write("\r" + " " * (width - 1) + "\r")
+            self._stream.flush()

@@ -1,0 +1,142 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run leaves behind for people and for monitoring: status.json, metrics.prom, a ping."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+NAME, METRICS = "status.json", "metrics.prom"
+SUCCESS, WARNING, FAILED = "success", "warning", "failed"
+_PING_TIMEOUT = 10
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return utc(datetime.datetime.now(datetime.timezone.utc))
+
+
+def utc(moment: datetime.datetime) -> str:
+    """A moment as every file of lifeboat writes it."""
+    return moment.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def write(path: Path, text: str, mode: int = 0o640) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(temporary, mode)
+    os.replace(temporary, path)
+
+
+def read(state_dir: str) -> dict[str, Any]:
+    """The status of the last run, {} where there was none."""
+    try:
+        value = json.loads((Path(state_dir) / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def save(state_dir: str, status: Mapping[str, Any], metrics_file: str | None) -> None:
+    """status.json and the metrics, beside each other and where a collector looks."""
+    directory = Path(state_dir)
+    directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+    write(directory / NAME, json.dumps(status, indent=1) + "\n")
+    text = metrics(status)
+    write(directory / METRICS, text)
+    if metrics_file:
+        write(Path(metrics_file), text, 0o644)
+
+
+def _timestamp(text: str | None) -> float:
+    if not text:
+        return 0.0
+    moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return moment.timestamp()
+
+
+def metrics(status: Mapping[str, Any]) -> str:
+    """The status in the text format of Prometheus' node_exporter."""
+    agent = f'agent="{_label(str(status["agent"]))}"'
+    lines: list[str] = []
+
+    def gauge(name: str, text: str, values: list[tuple[str, float]]) -> None:
+        lines.append(f"# HELP lifeboat_backup_{name} {text}")
+        lines.append(f"# TYPE lifeboat_backup_{name} gauge")
+        lines.extend(f"lifeboat_backup_{name}{{{labels}}} {value:.15g}" for labels, value in values)
+
+    gauge(
+        "last_attempt_timestamp_seconds",
+        "When a backup was last begun.",
+        [(agent, _timestamp(status.get("last_attempt")))],
+    )
+    gauge(
+        "last_success_timestamp_seconds",
+        "When a backup last succeeded.",
+        [(agent, _timestamp(status.get("last_success")))],
+    )
+    gauge(
+        "success",
+        "Whether the last backup succeeded (a warning counts as success).",
+        [(agent, float(status.get("result") in (SUCCESS, WARNING)))],
+    )
+    gauge(
+        "duration_seconds",
+        "How long the last backup took.",
+        [(agent, float(status.get("duration") or 0))],
+    )
+    gauge(
+        "unknown_entries",
+        "Entries that no rule of the profile knows.",
+        [(agent, float(len(status.get("unknown", []))))],
+    )
+    gauge(
+        "findings",
+        "Hits of the secret scan in archived text.",
+        [(agent, float(status.get("findings_count") or 0))],
+    )
+    repositories = status.get("repositories", {})
+    for key, name, text in (
+        ("success", "repository_success", "Whether the last backup reached this repository."),
+        ("original_size", "original_bytes", "Size of what was archived."),
+        ("deduplicated_size", "stored_bytes", "Bytes that the last backup added."),
+    ):
+        gauge(
+            name,
+            text,
+            [
+                (f'{agent},repository="{_label(repository)}"', float(values.get(key) or 0))
+                for repository, values in sorted(repositories.items())
+            ],
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _label(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", " ")
+
+
+def ping(url: str | None, result: str) -> str:
+    """Tell a dead man's switch; a failed run is told at /fail. Returns what went wrong, or ''."""
+    if not url:
+        return ""
+    target = url if result != FAILED else url.rstrip("/") + "/fail"
+    try:
+        with urllib.request.urlopen(target, timeout=_PING_TIMEOUT):
+            return ""
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        return f"the ping did not arrive: {error}"
