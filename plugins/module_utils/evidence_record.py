@@ -9,7 +9,6 @@ JSON, the JUnit file, the page and the terminal cannot disagree.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,8 +22,10 @@ from .verdict import (
     Check,
     Failure,
     Objective,
+    age,
     classify_failure,
     decide,
+    now,
     seconds,
 )
 
@@ -231,31 +232,3 @@ def since(drift: Sequence[Mapping[str, Any]], history: Sequence[Record]) -> list
 
 def _key(item: Mapping[str, Any]) -> tuple[str, str, str]:
     return str(item.get("direction")), str(item.get("what")), str(item.get("where"))
-
-
-def now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def moment(text: str) -> datetime.datetime | None:
-    """An ISO time as a moment in UTC, or None."""
-    try:
-        value = datetime.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    if value.tzinfo is None:
-        value = value.replace(tzinfo=datetime.timezone.utc)
-    return value.astimezone(datetime.timezone.utc)
-
-
-def age(earlier: str, later: str) -> float | None:
-    """Seconds between two ISO times, or None when one of them is unknown."""
-    first, second = moment(earlier), moment(later)
-    if first is None or second is None:
-        return None
-    return (second - first).total_seconds()
-
-
-def objective(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = record.get("objectives", {}).get(name)
-    return value if isinstance(value, Mapping) else {}

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from .evidence import Record
-from .evidence_record import moment
 from .report_html import (
     cell,
     chip,
@@ -27,7 +26,7 @@ from .report_html import (
 )
 from .report_style import icon, page
 from .report_svg import css_class, spark
-from .verdict import COULD_NOT_RUN, NOT_PROVEN, PROVEN, TITLES, duration_text
+from .verdict import COULD_NOT_RUN, NOT_PROVEN, PROVEN, TITLES, duration_text, moment
 
 OVERDUE_DAYS: Final = 35
 

@@ -13,7 +13,6 @@ from html import escape
 from typing import Any, Final
 
 from .evidence import IDENTITY, NAMESPACE, SIGNERS, Record
-from .evidence_record import moment
 from .report_style import icon, page
 from .report_svg import Point, css_class, mark, phase_bar, time_plot
 from .verdict import (
@@ -26,6 +25,7 @@ from .verdict import (
     SHORT_LEVELS,
     TITLES,
     duration_text,
+    moment,
 )
 
 STATUS_CLASS: Final[Mapping[str, str]] = {PASSED: "good", FAILED: "bad"}

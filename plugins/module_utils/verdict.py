@@ -10,6 +10,7 @@ code when several agents end differently.
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -468,3 +469,26 @@ def duration_text(value: float) -> str:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     days, hours = divmod(hours, 24)
     return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment(text: str) -> datetime.datetime | None:
+    """An ISO time as a moment in UTC, or None."""
+    try:
+        value = datetime.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=datetime.timezone.utc)
+    return value.astimezone(datetime.timezone.utc)
+
+
+def age(earlier: str, later: str) -> float | None:
+    """Seconds between two ISO times, or None when one of them is unknown."""
+    first, second = moment(earlier), moment(later)
+    if first is None or second is None:
+        return None
+    return (second - first).total_seconds()
