@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from .agent_version import find
 from .errors import CouldNotRun
 from .privilege import Call, Identity, lookup
 
@@ -143,6 +144,12 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def version(account: Identity, profile: Mapping[str, Any], home: str, timeout: float) -> str:
+    """The version of the installed agent, "" where it cannot be told."""
+    found = isolated(account, lambda: find(profile, home, account.home), timeout)
+    return str(found.get("version") or "")
+
+
 @dataclass(frozen=True)
 class Tools:
     """Every way out of this process, injected so that tests can stand in for it."""
@@ -154,6 +161,7 @@ class Tools:
         default=run_command
     )
     fetch: Callable[[str, float], Answer] = field(default=fetch)
+    version: Callable[[Identity, Mapping[str, Any], str, float], str] = field(default=version)
 
 
 def environment(account: Identity, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -163,7 +171,7 @@ def environment(account: Identity, extra: Mapping[str, str] | None = None) -> di
         "USER": account.name,
         "LOGNAME": account.name,
         "LANG": "C.UTF-8",
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"/usr/local/bin:/usr/bin:/bin:{account.home}/.local/bin:{account.home}/bin",
         "TERM": "dumb",
         "NO_COLOR": "1",
         **(extra or {}),

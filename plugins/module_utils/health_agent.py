@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .health_account import Outcome, Tools, environment
-from .health_databases import work_folder
 from .health_sheet import Draft, Sheet
 from .privilege import Identity
 from .verdict import ANSWERS
 
-_VERSION = re.compile(r"(?<![\d.])v?(\d+(?:\.\d+)+)")
 _SERVICE_TIMEOUT = 30.0
 _SHOWN = 300
 
@@ -41,23 +39,21 @@ class Agent:
         health = self.profile.get("health")
         return health if isinstance(health, Mapping) else {}
 
-    def fill(self, text: object, home: str = "") -> str:
+    def fill(self, text: object) -> str:
         """A string of the profile with its places filled in."""
         filled = str(text)
         for name, value in (
-            ("{home}", home or self.home),
+            ("{home}", self.home),
             ("{user_home}", self.account.home),
             ("{user}", self.account.name),
         ):
             filled = filled.replace(name, value)
         return filled
 
-    def environment(self, home: str = "") -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         extra = self.health.get("environment")
-        items = extra.items() if isinstance(extra, Mapping) else ()
-        return environment(
-            self.account, {str(name): self.fill(value, home) for name, value in items}
-        )
+        given = extra.items() if isinstance(extra, Mapping) else ()
+        return environment(self.account, {str(name): self.fill(text) for name, text in given})
 
     def run(self, argv: Sequence[object], timeout: float) -> Outcome:
         filled = [self.fill(item) for item in argv]
@@ -75,25 +71,19 @@ def version_tuple(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text))
 
 
-def installed_version(agent: Agent, parent: str) -> tuple[str, str]:
+def installed_version(agent: Agent) -> tuple[str, str]:
     """The version of the installed agent, or "" and why it is not known.
 
-    Asked with an empty home, so that the question leaves nothing behind in the real one.
+    Told from the package's own records where it has any, so that the question leaves nothing
+    behind in the home of an agent that has not started yet.
     """
     rule = agent.profile.get("version")
-    argv = rule.get("command") if isinstance(rule, Mapping) else None
-    if not argv:
+    if not isinstance(rule, Mapping) or not rule.get("command"):
         return "", "the profile has no version command"
-    with work_folder(agent.account, parent) as folder:
-        env = {**agent.environment(folder), "HOME": folder}
-        filled = [agent.fill(item, folder) for item in argv]
-        outcome = agent.tools.run_command(agent.account, filled, env, agent.timeout)
-    if outcome.rc == 127:
-        return "", f"the agent is not installed here ({first_line(outcome.output)})"
-    found = _VERSION.search(outcome.output)
-    if outcome.rc != 0 or not found:
-        return "", f"no version in the answer of {filled[0]}: {first_line(outcome.output)}"
-    return found.group(1), ""
+    version = agent.tools.version(agent.account, agent.profile, agent.home, agent.timeout)
+    if not version:
+        return "", f"{rule['command'][0]} is not installed here, or does not tell its version"
+    return version, ""
 
 
 def first_line(text: str) -> str:
@@ -101,7 +91,7 @@ def first_line(text: str) -> str:
     return lines[0][:_SHOWN] if lines else "nothing"
 
 
-def check_version(sheet: Sheet, agent: Agent, archived: str, parent: str, required: bool) -> str:
+def check_version(sheet: Sheet, agent: Agent, archived: str, required: bool) -> str:
     """The installed agent is not older than the one that wrote the data."""
     expected = f"{archived} or newer" if archived else "any version"
     with sheet.check(
@@ -111,7 +101,7 @@ def check_version(sheet: Sheet, agent: Agent, archived: str, parent: str, requir
         "An older agent may misread, migrate back or refuse newer data. Install the version that "
         "the archive was made with.",
     ) as draft:
-        version, reason = installed_version(agent, parent)
+        version, reason = installed_version(agent)
         draft.found = version or reason
         if not version:
             if required and "the profile has" not in reason:

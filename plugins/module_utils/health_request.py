@@ -168,7 +168,6 @@ class Examination:
             self.sheet,
             self.agent,
             self.manifest.agent.version if self.manifest else "",
-            self.request.work_directory,
             required,
         )
 

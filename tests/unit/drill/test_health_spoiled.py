@@ -363,10 +363,12 @@ def test_no_agent_installed_is_not_tested_and_no_proof(world: World) -> None:
     assert [check.name for check in health.checks if check.status == "skipped"] == ["agent_version"]
 
 
-def test_the_version_is_asked_with_an_empty_home(world: World) -> None:
-    world.examine()
-    assert world.environments[0]["HOME"] != str(world.home)
-    assert world.environments[0]["AGENT_HOME"] != str(world.home)
+def test_a_file_without_a_digest_may_have_grown(world: World) -> None:
+    path = world.home / "sessions/0001.json"
+    path.write_text(path.read_text() + " " * 100)
+    checks = {check.name: check for check in world.examine().checks}
+    assert checks["entries_size"].status == "passed"
+    assert checks["entries_size"].found.endswith("1 of them grew")
 
 
 def test_known_and_accepted_findings_pass(world: World) -> None:
@@ -383,22 +385,18 @@ def test_known_and_accepted_findings_pass(world: World) -> None:
 
 
 def test_a_database_that_hangs_or_crashes_its_reader_is_found(world: World) -> None:
-    from ansible_collections.lifeboat.agents.plugins.module_utils.health_account import (
-        Tools,
-        WorkFailed,
-    )
+    from ansible_collections.lifeboat.agents.plugins.module_utils.health_account import WorkFailed
 
     def broken(account: Any, work: Any, timeout: float) -> dict[str, Any]:
         raise WorkFailed("no answer within 1 s")
 
-    tools = Tools(isolated=broken, run_command=world.run_command)
+    tools = world.tools(isolated=broken)
     assert "no answer within 1 s" in failed(world, tools=tools)["database_opens"][0]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_databases_are_opened_as_the_agents_user(world: World) -> None:
     from ansible_collections.lifeboat.agents.plugins.module_utils.health_account import (
-        Tools,
         isolated,
     )
 
@@ -414,7 +412,7 @@ def test_databases_are_opened_as_the_agents_user(world: World) -> None:
         item.update(uid=65534, gid=65534)
     world.manifest["agent"].update(uid=65534, gid=65534)
     os.chmod(world.manifest_path.parent, 0o755)
-    tools = Tools(isolated=watched, run_command=world.run_command)
+    tools = world.tools(isolated=watched)
     health = world.examine(user="nobody", tools=tools, work_directory="/var/tmp")
     assert health.healthy, health.summary
     assert [item["uid"] for item in seen] == [65534, 65534]

@@ -155,9 +155,17 @@ class World:
     def run_command(self, account: Identity, argv: Any, env: Any, timeout: float) -> Outcome:
         self.asked.append((account.name, *argv))
         self.environments.append(dict(env))
-        if argv[1:] == ["--version"]:
-            return Outcome(0, f"Agent v{self.version}\n") if self.version else Outcome(127, "none")
         return self.answers.get(" ".join(argv), Outcome(1, "unknown command"))
+
+    def tools(self, **changes: Any) -> Tools:
+        return Tools(
+            **{
+                "run_command": self.run_command,
+                "fetch": lambda url, timeout: self.http,
+                "version": lambda account, profile, home, timeout: self.version,
+                **changes,
+            }
+        )
 
     def examine(self, phase: str = "restored", **changes: Any) -> Health:
         self.manifest_path.write_text(json.dumps(self.manifest))
@@ -167,7 +175,7 @@ class World:
             "profile": PROFILE,
             "phase": phase,
             "manifest": str(self.manifest_path),
-            "tools": Tools(run_command=self.run_command, fetch=lambda url, timeout: self.http),
+            "tools": self.tools(),
             "work_directory": str(self.manifest_path.parent),
             "thresholds": Thresholds(),
         }
