@@ -17,6 +17,8 @@ from . import report
 from .backup import VERSION, Backup
 from .errors import CouldNotRun, LifeboatError
 from .home_audit import audit
+from .profile import ProfileError
+from .profile import load as load_profile
 from .status import FAILED
 from .status import read as read_status
 from .verify import verify
@@ -134,7 +136,10 @@ def _one(options: argparse.Namespace, name: str) -> tuple[int, Any]:
         if not options.json:
             print(report.verification(name, outcome))
         return (0 if outcome["good"] else 1), outcome
-    profile = configuration.read_json(Path(config.profile))
+    try:
+        profile = load_profile(configuration.read_json(Path(config.profile)))
+    except ProfileError as error:
+        raise CouldNotRun(f"{config.profile}: {error}", hint="correct the profile") from error
     if options.command == "audit":
         result = audit(config, profile)
         if not options.json:

@@ -120,8 +120,9 @@ class Holder:
                 break
             time.sleep(0.005)
         if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+            with contextlib.suppress(OSError):  # it ends by itself when its pipe is closed
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
             self.pid = 0
         if self._answers_in >= 0:
             os.close(self._answers_in)

@@ -10,17 +10,28 @@ fed paths while it works. Tests inject a runner of their own.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import os
 import selectors
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
+
+
+def _libc() -> Any:
+    """The C library; None where a hardened unit forbids what ctypes needs (systemd ends us all)."""
+    try:
+        import ctypes
+
+        return ctypes.CDLL(None)
+    except (ImportError, OSError, MemoryError):
+        return None
+
+
+_LIBC = _libc()
 
 LineReader = Callable[[bytes], None]
 
@@ -73,7 +84,8 @@ class Runner(Protocol):
 
 def _die_with_parent() -> None:
     """A fed command must not take the end of a killed feeder for the end of its input."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class _Stream:
