@@ -19,17 +19,22 @@ from typing import Any
 
 from .process import Runner
 from .restore_manifest import SIZE_LIMIT, RestoreError, RestoreManifest, parse, show
-from .restore_session import RUN_DIRECTORY, USER, EscrowedAccess, session
+from .restore_partial import ENDING, PartialSwitch, archive_paths, choose, open_aside, report
+from .restore_partial import undo as undo_paths
+from .restore_session import RUN_DIRECTORY, USER, EscrowedAccess, Session, session
 from .restore_switch import (
     STATE,
     State,
     Switch,
+    Switched,
     clear_staging,
+    moved_aside_homes,
     open_staging,
     read_state,
     split_home,
     stage_undo,
     staging_name,
+    stamp,
     write_state,
 )
 from .restore_target import account_of, examine, owners, why_busy
@@ -76,7 +81,7 @@ def extract(
     archive: str,
     archive_id: str,
     *,
-    paths: Sequence[str] = (),
+    only: Sequence[str] = (),
     runner: Runner | None = None,
     run_directory: str = RUN_DIRECTORY,
     user: str = USER,
@@ -84,7 +89,7 @@ def extract(
     """The archive lies extracted in the staging folder."""
     with _staging(request, create=True) as (_, _, staging):
         state = read_state(staging)
-        if state is not None and _complete(state, archive_id, paths):
+        if state is not None and _complete(state, archive_id, only):
             return {"changed": False, "staging": request.staging, "borg_warnings": []}
         _refuse_to_discard(state)
         for name in os.listdir(staging):
@@ -97,14 +102,15 @@ def extract(
             archive,
             archive_id,
             "extracting",
-            only=tuple(paths),
-            started=_now(),
+            only=tuple(only),
+            started=now().strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         write_state(staging, begun)
         _make_tree(staging, user)
         with session(access, runner=runner, run_directory=run_directory, user=user) as opened_one:
             tree = descend(staging, "tree")
             try:
+                paths = _archive_paths(opened_one, archive, only)
                 warnings = opened_one.extract(archive, tree, paths)
             finally:
                 os.close(tree)
@@ -112,8 +118,14 @@ def extract(
     return {"changed": True, "staging": request.staging, "borg_warnings": warnings}
 
 
-def _complete(state: State, archive_id: str, paths: Sequence[str]) -> bool:
-    same = state.archive_id == archive_id and state.only == tuple(paths)
+def _archive_paths(source: Session, archive: str, only: Sequence[str]) -> list[str]:
+    if not only:
+        return []
+    return archive_paths(choose(source.manifest(archive), only), only)
+
+
+def _complete(state: State, archive_id: str, only: Sequence[str]) -> bool:
+    same = state.archive_id == archive_id and state.only == tuple(only)
     return state.kind == "restore" and same and state.step != "extracting"
 
 
@@ -162,7 +174,7 @@ def stage(request: Request) -> dict[str, Any]:
     """The extracted archive has the shape, owners, modes and times of the home it will be."""
     with _staging(request) as (_, _, staging):
         state = _required(read_state(staging), "extracted", "staged", "switching", "switched")
-        manifest = read_manifest(staging, request.agent)
+        manifest = _chosen(staging, request.agent, state)
         if state.step != "extracted":
             return {"changed": False, **_staged_report(request, manifest)}
         os.chmod(staging, 0o700)
@@ -179,6 +191,11 @@ def stage(request: Request) -> dict[str, Any]:
         "applied": applied.report(),
         "folded": [vars(item) for item in folded],
     }
+
+
+def _chosen(staging: int, agent: str, state: State) -> RestoreManifest:
+    manifest = read_manifest(staging, agent)
+    return choose(manifest, state.only) if state.only else manifest
 
 
 def _staged_report(request: Request, manifest: RestoreManifest) -> dict[str, Any]:
@@ -211,14 +228,42 @@ def switch(request: Request) -> dict[str, Any]:
             busy = why_busy(examine(request.home, request.user, request.agent))
             if busy:
                 raise busy
+        if state.only:
+            return _switch_paths(request, parent, name, staging, state)
         done = Switch(parent, name, staging, state).run(request.replace)
-        return {
-            "changed": done.changed,
-            "moved_aside": f"{split_home(request.home)[0]}/{done.moved_aside}"
-            if done.moved_aside
-            else "",
-            "switch_method": done.method,
-        }
+        return _switched(request, done)
+
+
+def _switched(request: Request, done: Switched) -> dict[str, Any]:
+    folder = split_home(request.home)[0]
+    return {
+        "changed": done.changed,
+        "moved_aside": f"{folder}/{done.moved_aside}" if done.moved_aside else "",
+        "switch_method": done.method,
+    }
+
+
+def _switch_paths(
+    request: Request, parent: int, name: str, staging: int, state: State
+) -> dict[str, Any]:
+    """The chosen paths, one by one; the home itself stays."""
+    if state.step == "switched":
+        return _switched(request, Switched(False, state.moved_aside, "earlier run"))
+    manifest = _chosen(staging, request.agent, state)
+    aside = state.moved_aside or f"{name}.before-{stamp(now())}{ENDING}"
+    state = write_state(staging, state.at("switching", moved_aside=aside))
+    who = owners(request.user, manifest.agent.uid, manifest.agent.gid)
+    with opened(name, parent) as home, opened("home", staging) as staged:
+        kept = open_aside(parent, aside)
+        try:
+            step = PartialSwitch(home, staged, kept, manifest, (who.uid, who.gid))
+            moves = step.plan(state.only)
+            step.run(moves)
+        finally:
+            os.close(kept)
+    os.fsync(parent)
+    write_state(staging, state.at("switched"))
+    return {**_switched(request, Switched(True, aside, "paths")), "paths": report(moves)}
 
 
 def undo(request: Request) -> dict[str, Any]:
@@ -228,6 +273,9 @@ def undo(request: Request) -> dict[str, Any]:
     if busy:
         raise busy
     with opened(parent_path) as parent:
+        wanted = request.moved_aside or next(iter(moved_aside_homes(parent, name)), "")
+        if wanted.endswith(ENDING) and not _undo_begun(parent, request.agent):
+            return _undo_paths(request, parent, name, wanted)
         state = stage_undo(parent, name, request.agent, request.home, request.moved_aside)
         staging = open_staging(parent, request.agent)
         try:
@@ -235,12 +283,38 @@ def undo(request: Request) -> dict[str, Any]:
         finally:
             os.close(staging)
         clear_staging(parent, request.agent)
-    return {
-        "changed": True,
-        "restored_from": state.archive,
-        "moved_aside": f"{parent_path}/{done.moved_aside}" if done.moved_aside else "",
-        "switch_method": done.method,
-    }
+    return {**_switched(request, done), "changed": True, "restored_from": state.archive}
+
+
+def _undo_begun(parent: int, agent: str) -> bool:
+    if exists(staging_name(agent), parent) is None:
+        return False
+    staging = open_staging(parent, agent)
+    try:
+        state = read_state(staging)
+    finally:
+        os.close(staging)
+    return state is not None and state.kind == "undo"
+
+
+def _undo_paths(request: Request, parent: int, name: str, wanted: str) -> dict[str, Any]:
+    """What a restore of paths replaced goes back; the folder keeps what it had brought."""
+    if exists(wanted, parent) is None:
+        raise RestoreError(
+            f"There is no {wanted!r} beside the home.",
+            f"What is there: {', '.join(moved_aside_homes(parent, name)) or 'none'}.",
+        )
+    kept = open_aside(parent, wanted)
+    try:
+        with opened(name, parent) as home:
+            paths = undo_paths(home, kept)
+    finally:
+        os.close(kept)
+    after = wanted.replace(".before-", ".undone-", 1)
+    os.rename(wanted, after, src_dir_fd=parent, dst_dir_fd=parent)
+    os.fsync(parent)
+    done = Switched(True, after, "paths")
+    return {**_switched(request, done), "restored_from": wanted, "paths": [show(p) for p in paths]}
 
 
 def clear(request: Request) -> bool:
@@ -252,12 +326,6 @@ def clear(request: Request) -> bool:
         return clear_staging(parent, request.agent)
 
 
-def is_staged(request: Request) -> bool:
-    parent_path, _ = split_home(request.home)
-    with opened(parent_path) as parent:
-        return exists(staging_name(request.agent), parent) is not None
-
-
 def timed(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The result of a step and the seconds that it took."""
     begin = time.monotonic()
@@ -265,15 +333,14 @@ def timed(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {**result, "seconds": round(time.monotonic() - begin, 3)}
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
 
 
 __all__ = [
     "Request",
     "clear",
     "extract",
-    "is_staged",
     "read_manifest",
     "show",
     "stage",

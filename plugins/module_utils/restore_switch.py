@@ -199,7 +199,7 @@ class Switch:
                 )
             word = "undone" if self.state.kind == "undo" else "before"
             aside = f"{self.name}.{word}-{stamp(self.now())}"
-            if exists(aside, self.parent) is not None:
+            if exists(aside, self.parent) is not None:  # twice within a second
                 raise RestoreError(f"{aside!r} exists already.", "Run again in a second.")
         flush_file_system(self.staging)
         self.state = write_state(

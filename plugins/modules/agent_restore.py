@@ -60,6 +60,13 @@ options:
   archive_id:
     description: Id of the archive. Needed for V(extracted).
     type: str
+  only:
+    description:
+      - Paths below the home. Only they are restored, into the home that is there; what they
+        replace is kept beside the home.
+    type: list
+    elements: str
+    default: []
   replace:
     description: A home that is not empty is moved aside by V(switched).
     type: bool
@@ -129,7 +136,8 @@ def act(parameters: dict[str, Any]) -> dict[str, Any]:
     state = parameters["state"]
     if state == "extracted":
         access = access_of(parameters, request.agent)
-        return restore.extract(request, access, parameters["archive"], parameters["archive_id"])
+        names = (parameters["archive"], parameters["archive_id"])
+        return restore.extract(request, access, *names, only=parameters["only"])
     if state == "staged":
         return restore.stage(request)
     if state == "switched":
@@ -176,6 +184,7 @@ def main() -> None:
             "user": {"type": "str", "required": True},
             "archive": {"type": "str"},
             "archive_id": {"type": "str"},
+            "only": {"type": "list", "elements": "str", "default": []},
             "replace": {"type": "bool", "default": False},
             "moved_aside": {"type": "str", "default": ""},
             **access_options(),

@@ -49,6 +49,14 @@ options:
     description: Read the manifest inside the chosen archive.
     type: bool
     default: false
+  only:
+    description: Paths below the home that are asked for. That they are in the archive is checked.
+    type: list
+    elements: str
+    default: []
+  compare_home:
+    description: A home on the target. What a restore would change in it is told. Implies O(manifest).
+    type: path
 """
 
 EXAMPLES = r"""
@@ -96,6 +104,10 @@ needed:
   description: Bytes of all files that the manifest lists.
   returned: when O(manifest=true)
   type: int
+changes:
+  description: What a restore would add, change, leave as it is, and leave out, with sizes.
+  returned: when O(compare_home) is given
+  type: dict
 seconds:
   description: Time that the listing took.
   returned: success
@@ -108,7 +120,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.lifeboat.agents.plugins.module_utils.restore_compare import compare
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_manifest import RestoreError
+from ansible_collections.lifeboat.agents.plugins.module_utils.restore_partial import choose
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_session import (
     access_of,
     access_options,
@@ -132,9 +146,14 @@ def query(parameters: dict[str, Any]) -> dict[str, Any]:
             "selected": dataclasses.asdict(chosen),
             "seconds": seconds,
         }
-        if parameters["manifest"]:
+        only = parameters["only"]
+        if parameters["manifest"] or parameters["compare_home"] or only:
             manifest = repository.manifest(chosen.name)
             result["manifest"] = manifest.summary()
+            manifest = choose(manifest, only) if only else manifest
+            if parameters["compare_home"]:
+                home = parameters["compare_home"]
+                result["changes"] = compare(home, manifest, whole=not only).report()
             result["needed"] = sum(entry.size for entry in manifest.entries.values())
     return result
 
@@ -146,6 +165,8 @@ def main() -> None:
             "archive": {"type": "str", "default": "latest"},
             "at": {"type": "str", "default": ""},
             "manifest": {"type": "bool", "default": False},
+            "only": {"type": "list", "elements": "str", "default": []},
+            "compare_home": {"type": "path"},
             **access_options(),
         },
         supports_check_mode=True,
