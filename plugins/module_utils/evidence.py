@@ -211,7 +211,9 @@ def verify(directory: str, agent: str, keygen: SshKeygen | None = None) -> list[
 def _signature_problems(record: Record, signers: str, keygen: SshKeygen) -> Iterator[str]:
     signature = f"{record.path}.sig"
     if not os.path.isfile(signature):
-        yield "has no signature"
+        # A run without the vault secret can sign nothing, and can prove nothing either.
+        if record.data.get("signed") is not False or record.result != "could_not_run":
+            yield "has no signature"
         return
     if not os.path.isfile(signers):
         yield f"cannot be verified: there is no {SIGNERS}"
@@ -261,7 +263,7 @@ class Writer:
     """Adds to the evidence, and never changes what is there."""
 
     directory: str
-    private_key: str
+    private_key: str | None  # None when the run has no vault secret: then it says so itself
     keygen: SshKeygen = field(default_factory=SshKeygen)
 
     def write(self, record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -272,6 +274,7 @@ class Writer:
         os.makedirs(folder, mode=0o755, exist_ok=True)
         before = history(self.directory, agent)
         chained = {**record, "format": FORMAT, "kind": KIND, "previous": None}
+        chained["signed"] = self.private_key is not None
         if before:
             chained["previous"] = {"file": before[-1].name, "sha256": before[-1].sha256}
             if before[-1].name >= f"{name}.json":
@@ -281,10 +284,11 @@ class Writer:
                 )
         document = encode(chained)
         path = os.path.join(folder, name)
-        with private_file(self.private_key) as key:
-            self.trust(self.keygen.public_key(key))
-            signature = self.keygen.sign(key, document)
-        store(f"{path}.json.sig", signature.encode(), replace=False)
+        if self.private_key is not None:
+            with private_file(self.private_key) as key:
+                self.trust(self.keygen.public_key(key))
+                signature = self.keygen.sign(key, document)
+            store(f"{path}.json.sig", signature.encode(), replace=False)
         store(f"{path}.json", document, replace=False)
         return path, chained
 

@@ -24,6 +24,7 @@ from .secrets import Scanner
 from .verdict import ANSWERS, DATA_PROVEN, EXTRACTED, FAILED, Check, level_of_call, seconds
 
 RESTORED, STARTED, PRODUCTION = "restored", "started", "production"
+TOPS_SHOWN: Final = 1000
 PHASES: Final = (RESTORED, STARTED, PRODUCTION)
 
 
@@ -79,6 +80,7 @@ class Health:
     newest: Mapping[str, str]
     drift: tuple[Mapping[str, str], ...]
     installed_version: str = ""
+    contents: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
@@ -110,6 +112,7 @@ class Health:
             "newest": dict(self.newest),
             "drift": [dict(item) for item in self.drift[:DRIFT_SHOWN]],
             "installed_version": self.installed_version,
+            "contents": dict(self.contents),
         }
 
 
@@ -187,7 +190,19 @@ class Examination:
             newest_of(self.databases),
             tuple(self.drift()),
             self.version,
+            self.contents(),
         )
+
+    def contents(self) -> dict[str, Any]:
+        """What lies in the home, in outline, to compare a live home with an archived one."""
+        if self.home is None:
+            return {}
+        tops = sorted({path.split("/", 1)[0] for path in self.home.entries if path})
+        return {
+            "entries": len(self.home.entries),
+            "tops": [shown(name) for name in tops[:TOPS_SHOWN]],
+            "databases": [item.path for item in self.databases],
+        }
 
     def drift(self) -> list[Mapping[str, str]]:
         if self.manifest is None or self.request.phase == PRODUCTION:

@@ -209,6 +209,12 @@ installed_version:
   description: Version of the agent that is installed here, when it could be asked.
   type: str
   returned: always
+contents:
+  description:
+    - The home in outline, to compare a live home with an archived one. The number of C(entries), the names of the C(tops)
+      and the C(databases).
+  type: dict
+  returned: always
 seconds:
   description: How long everything took.
   type: float

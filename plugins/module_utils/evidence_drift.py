@@ -1,0 +1,127 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Drift between the live agent and its archive, and between the archive and the inventory.
+
+The live box is asked by `lifeboat audit` and by agent_health, both read-only. What it answers is
+a claim of a box that may have been taken over; it decides nothing, it is only reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+LISTED: Final = 50
+PRODUCTION: Final = "production"
+ARCHIVE: Final = "archive"
+# Of the inventory's entry, as the manifest has it.
+DEPLOYED: Final = ("profile", "user", "home", "host")
+KEPT: Final = ("keep", "scrub")
+
+
+def drift(
+    audit: Mapping[str, Any],
+    production: Mapping[str, Any],
+    restored: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    entry: Mapping[str, Any],
+) -> list[dict[str, str]]:
+    """Every difference, each with where it is and what to do."""
+    found = [
+        *_unknown(audit),
+        *_missing(audit, restored),
+        *_databases(audit, restored),
+        *_unsound(production),
+        *_deployed(manifest, entry),
+    ]
+    own = restored.get("drift")
+    found += [{str(k): str(v) for k, v in item.items()} for item in _mappings(own)]
+    return found
+
+
+def _mappings(value: object) -> Sequence[Mapping[str, Any]]:
+    items = value if isinstance(value, (list, tuple)) else ()
+    return [item for item in items if isinstance(item, Mapping)][:LISTED]
+
+
+def _item(direction: str, what: str, where: object, todo: str) -> dict[str, str]:
+    return {"direction": direction, "what": what, "where": str(where), "todo": todo}
+
+
+def _unknown(audit: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    for item in _mappings(audit.get("unknown")):
+        decision = item.get("decision", "?")
+        yield _item(
+            PRODUCTION,
+            f"no rule knows it ({decision})",
+            item.get("path"),
+            "Add a rule to the profile that says whether it is kept."
+            if decision == "kept"
+            else f"Look at it ({item.get('reason', 'no reason given')}), then add a rule.",
+        )
+    for path in list(audit.get("withheld") or ())[:LISTED]:
+        yield _item(
+            PRODUCTION,
+            "withheld, since it cannot be scrubbed with certainty",
+            path,
+            "Repair the file, or add a rule for it.",
+        )
+    for item in _mappings(audit.get("troubles")):
+        yield _item(PRODUCTION, "cannot be read", item.get("path"), str(item.get("reason")))
+
+
+def _missing(audit: Mapping[str, Any], restored: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """What is new at the top of the live home since the archive was made."""
+    contents = restored.get("contents")
+    tops = set(contents.get("tops") or ()) if isinstance(contents, Mapping) else set()
+    if not tops:
+        return
+    for row in _mappings(audit.get("entries")):
+        top = str(row.get("path", "")).split("/", 1)[0]
+        if row.get("class") in KEPT and top and top not in tops:
+            text = f"not in the archive ({row.get('files', '?')} files)"
+            yield _item(PRODUCTION, text, row.get("path"), "Newer than the archive: back up again.")
+
+
+def _databases(audit: Mapping[str, Any], restored: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    contents = restored.get("contents")
+    if not isinstance(contents, Mapping):
+        return
+    known = set(contents.get("databases") or ())
+    for row in _mappings(audit.get("databases")):
+        if row.get("path") not in known:
+            yield _item(
+                PRODUCTION,
+                "database that the archive lacks",
+                row.get("path"),
+                "Newer than the archive: back up again.",
+            )
+
+
+def _unsound(production: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    for check in _mappings(production.get("checks")):
+        if check.get("status") == "failed":
+            offenders = ", ".join(str(item) for item in check.get("offenders") or ())
+            where = offenders or check.get("found")
+            yield _item(
+                PRODUCTION,
+                f"the live agent fails {check.get('name')}",
+                where,
+                str(check.get("hint", "")),
+            )
+
+
+def _deployed(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    agent = manifest.get("agent")
+    if not isinstance(agent, Mapping):
+        return
+    for name in DEPLOYED:
+        then, now = agent.get(name), entry.get(name)
+        if then is not None and now is not None and str(then) != str(now):
+            yield _item(
+                ARCHIVE,
+                f"another {name} than the inventory's",
+                f"{then}, inventory {now}",
+                "Run playbooks/site.yml and back up again, or correct the inventory.",
+            )

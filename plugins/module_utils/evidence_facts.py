@@ -1,0 +1,168 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From what the tasks of a drill registered to the facts of its record.
+
+Results are taken as they came, also when a task failed, was skipped or never ran. What is missing
+is not tested; it is never taken for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from .evidence_drift import drift
+from .evidence_record import Facts
+from .verdict import ANSWERS, CHECKED, DATA_PROVEN, EXTRACTED, PASSED, REACHABLE, VERIFIED
+
+BOX_DIED: Final = "The box did not answer any more."
+
+
+def gather(raw: Mapping[str, Any]) -> Facts:
+    """The facts of one drill."""
+    entry = _mapping(raw, "agent")
+    found = _mapping(raw, "found")
+    restored = _mapping(raw, "restored")
+    manifest = _mapping(restored, "summary") or _mapping(found, "manifest")
+    health = [item for item in _list(raw, "health") if isinstance(item.get("checks"), list)]
+    before = next((item for item in health if _phase(item) == "restored"), {})
+    production = _mapping(raw, "production")
+    agent = dict(entry)
+    versions = [item.get("installed_version") for item in health]
+    agent["installed_version"] = next((text for text in reversed(versions) if text), None)
+    repository = dict(_mapping(raw, "repository"))
+    return Facts.from_dict(
+        {
+            "drill": _mapping(raw, "drill"),
+            "agent": agent,
+            "repository": repository,
+            "archive": _archive(found, restored),
+            "manifest": manifest,
+            "checks": [*_checks(raw, found, restored, health)],
+            "phases": _mapping(raw, "phases"),
+            "newest": _mapping(before, "newest"),
+            "production": {"newest": _mapping(production, "newest").get("time")},
+            "drift": drift(_mapping(raw, "audit"), production, before, manifest, entry),
+            "failure": failure(raw),
+            "leftovers": raw.get("leftovers") or (),
+            "level_reasons": _reasons(raw),
+            "required_level": required_level(raw),
+        }
+    )
+
+
+def _mapping(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = source.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(source: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    value = source.get(name)
+    items = value if isinstance(value, (list, tuple)) else ()
+    return [item for item in items if isinstance(item, Mapping)]
+
+
+def _phase(result: Mapping[str, Any]) -> str:
+    checks = _list(result, "checks")
+    return str(checks[0].get("phase", "")) if checks else ""
+
+
+def _archive(found: Mapping[str, Any], restored: Mapping[str, Any]) -> dict[str, Any]:
+    if restored.get("archive"):
+        return {
+            "name": restored["archive"],
+            "id": restored.get("archive_id"),
+            "time": restored.get("archive_time"),
+        }
+    return dict(_mapping(found, "selected"))
+
+
+def _checks(
+    raw: Mapping[str, Any],
+    found: Mapping[str, Any],
+    restored: Mapping[str, Any],
+    health: Sequence[Mapping[str, Any]],
+) -> Iterator[Mapping[str, Any]]:
+    archives = found.get("archives")
+    if isinstance(archives, list) and found.get("selected"):
+        yield {
+            "name": "repository_reachable",
+            "level": REACHABLE,
+            "status": PASSED,
+            "expected": "the pinned repository, opened with the escrowed key",
+            "found": f"{len(archives)} archives, id {_mapping(raw, 'repository').get('id', '?')}",
+            "duration": found.get("seconds") or 0.0,
+        }
+    yield from _list(raw, "repository_checks")
+    if restored.get("archive"):
+        warnings = [str(line) for line in restored.get("borg_warnings") or ()]
+        yield {
+            "name": "extraction",
+            "level": EXTRACTED,
+            "status": "failed" if warnings else PASSED,
+            "expected": "borg extracts every entry without a warning",
+            "found": f"{len(warnings)} warnings" if warnings else "no warning",
+            "offenders": warnings,
+            "duration": _mapping(restored, "phases").get("extract") or 0.0,
+            "hint": "Run playbooks/custody.yml, and drill an earlier archive with at=DATE.",
+        }
+    for result in health:
+        yield from _list(result, "checks")
+    fence = _mapping(raw, "fence")
+    if fence.get("proven"):
+        yield {
+            "name": "fence",
+            "level": ANSWERS,
+            "status": PASSED,
+            "expected": "no way out of the box",
+            "found": str(fence.get("found", "every attempt failed as it must")),
+            "duration": fence.get("seconds") or 0.0,
+        }
+
+
+def failure(raw: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What ended the drill early, as the rescue of the playbook saw it."""
+    failed = _mapping(raw, "failed")
+    if not failed:
+        return None
+    result = _mapping(failed, "result")
+    message = str(result.get("msg") or "").strip()
+    if result.get("stderr") and str(result["stderr"]) not in message:
+        message = f"{message} {str(result['stderr']).strip()[-1000:]}".strip()
+    if failed.get("gone"):
+        message = f"{BOX_DIED} {message}".strip()
+    task = str(failed.get("task") or "").strip()
+    details = dict(_mapping(result, "failure"))
+    details.setdefault("rc", result.get("rc"))
+    return {
+        "phase": str(raw.get("phase") or "preflight"),
+        "message": f"{message or 'failed without a message'}"
+        + (f" (task: {task})" if task else ""),
+        "details": details,
+        "hint": str(details.get("hint") or ""),
+    }
+
+
+def _reasons(raw: Mapping[str, Any]) -> dict[int, str]:
+    """Why a level was not asked for, where that was decided and did not just happen."""
+    if _mapping(raw, "failed"):
+        return {}
+    asked = str(raw.get("check") or "none")
+    reasons = {}
+    if asked == "none":
+        reasons[CHECKED] = "not asked for (drill_check=none); custody checks on the storage host"
+    if asked != "data":
+        reasons[VERIFIED] = f"not asked for (drill_check={asked}); the archive itself was verified"
+    if required_level(raw) < ANSWERS:
+        reasons[ANSWERS] = "the profile does not say how to ask this agent"
+    return reasons
+
+
+def required_level(raw: Mapping[str, Any]) -> int:
+    """What has to be reached: by default all that the profile makes possible."""
+    asked = raw.get("required_level")
+    if asked not in (None, ""):
+        return int(str(asked))
+    health = _mapping(_mapping(raw, "profile"), "health")
+    return ANSWERS if any(health.get(name) for name in ("commands", "http")) else DATA_PROVEN
