@@ -333,14 +333,14 @@ def _replay(
             if entry.key == MANIFEST:
                 walk.manifest = entry if entry.tag == PUT else None
                 walk.manifest_deleted = entry.tag == DELETE
-            elif entry.key in accepted:
-                # borg replaces an object by deleting and storing it: the last entry tells.
-                kind = "overwritten" if entry.tag == PUT else "deleted"
-                walk.touched[entry.key] = (kind, segment)
             else:
                 walk.objects.pop(entry.key, None)
                 if entry.tag == PUT:
                     walk.objects[entry.key] = Stored(segment, entry.size, entry.crc)
+                if entry.key in accepted:
+                    # borg replaces by deleting and storing: the last entry tells.
+                    kind = "overwritten" if entry.tag == PUT else "deleted"
+                    walk.touched[entry.key] = (kind, segment)
     return walk
 
 
@@ -455,7 +455,10 @@ class _SegmentAudit:
         new = {n: size for n, size in layout.items() if n > transaction}
         walk = self._replay(new, config, accepted.objects)
         self.found.add_objects(walk.touched, accepted, walk)
-        return walk, State({**accepted.objects, **walk.objects}, layout)
+        untouched = {
+            key: stored for key, stored in accepted.objects.items() if key not in walk.touched
+        }
+        return walk, State({**untouched, **walk.objects}, layout)
 
     def _replay(
         self, layout: Mapping[int, int], config: Config, accepted: Mapping[bytes, Stored]

@@ -139,17 +139,24 @@ class Ledger:
             if self.torn:
                 with self.path.open("r+b") as stream:
                     stream.truncate(sum(len(line.dump()) + 1 for line in lines))
-            added: list[Line] = []
-            for kind, data in entries:
-                if kind not in KINDS:
-                    raise LedgerError(f"a ledger has no lines of kind {kind!r}")
-                last = added[-1] if added else (lines[-1] if lines else None)
-                added.append(self._next(last, stamp(when), kind, data))
+            added = self.preview(lines, when, *entries)
             with self.path.open("a", encoding="ascii") as stream:
                 stream.write("".join(line.dump() + "\n" for line in added))
                 stream.flush()
                 os.fsync(stream.fileno())
             return added
+
+    def preview(
+        self, lines: list[Line], when: datetime, *entries: tuple[str, Mapping[str, Any]]
+    ) -> list[Line]:
+        """The lines that would be added behind these."""
+        added: list[Line] = []
+        for kind, data in entries:
+            if kind not in KINDS:
+                raise LedgerError(f"a ledger has no lines of kind {kind!r}")
+            last = added[-1] if added else (lines[-1] if lines else None)
+            added.append(self._next(last, stamp(when), kind, data))
+        return added
 
     def _next(self, last: Line | None, time: str, kind: str, data: Mapping[str, Any]) -> Line:
         sequence = last.sequence + 1 if last else 1

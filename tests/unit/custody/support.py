@@ -177,6 +177,15 @@ class World:
     def create(self, name: str, *options: str, **more: Any) -> subprocess.CompletedProcess[str]:
         return self.borg("create", *options, f"{self.url}::{name}", ".", **more)
 
+    def forget(self, client: str) -> None:
+        """What a client must forget when its repository was rolled back."""
+        base = self.root / "clients" / client
+        for path in base.glob(".config/borg/security/*/manifest-timestamp"):
+            path.unlink()
+        for path in base.glob(".cache/borg/*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+
     def archives(self, **more: Any) -> dict[str, str]:
         """Name to id."""
         listed = json.loads(

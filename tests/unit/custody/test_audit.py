@@ -214,6 +214,9 @@ def test_attacks_on_objects_are_found_by_both(accepted: Accepted, name: str) -> 
         assert not report.clean
         assert report.summary().startswith("TAMPERING")
     assert all(f.transaction is not None for f in host.findings)
+    assert host.mark
+    assert scan.mark
+    assert host.mark.sha256 == scan.mark.sha256 == on_host(accepted.world)[0].mark.sha256  # type: ignore[union-attr]
 
 
 def test_findings_name_the_archives(accepted: Accepted) -> None:

@@ -1,0 +1,238 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules as the role custody calls them, night after night, without Ansible between them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shlex
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.lifeboat.agents.plugins.modules import (
+    repository_archives,
+    repository_audit,
+    repository_compaction,
+    repository_ledger,
+    repository_lockout,
+    repository_rollback,
+)
+from ansible_collections.lifeboat.agents.tests.unit.custody.support import PASSPHRASE, World
+
+MODULES = {
+    "archives": repository_archives.main,
+    "audit": repository_audit.main,
+    "compaction": repository_compaction.main,
+    "ledger": repository_ledger.main,
+    "lockout": repository_lockout.main,
+    "rollback": repository_rollback.main,
+}
+
+
+class ModuleFailed(Exception):
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__(result.get("msg"))
+        self.result = result
+
+
+def call(main: Callable[[], None], *, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
+    """Run a module in this process; what it returns, or ModuleFailed."""
+    given = {**arguments, "_ansible_check_mode": check_mode, "_ansible_diff": True}
+    output = io.StringIO()
+    with (
+        patch_module_args(given),
+        contextlib.redirect_stdout(output),
+        contextlib.suppress(SystemExit),
+    ):
+        main()
+    result: dict[str, Any] = json.loads(output.getvalue())
+    if result.get("failed"):
+        raise ModuleFailed(result)
+    return result
+
+
+class Custody:
+    """The trusted side of one repository."""
+
+    def __init__(self, world: World, start: datetime, **settings: Any) -> None:
+        self.world = world
+        self.now = start
+        self.settings = settings
+        self.arrived: dict[str, str] = {}  # id to the time at which the server saw it
+        self.directory = world.root / "ledgers"
+        self.state = world.root / "custody"
+        self.repository_id = ""
+        (world.root / "host" / "control.lock").touch()
+        world.environment(world.guard("--control", "--lock", str(self.control_lock)), "control")
+
+    @property
+    def control_lock(self) -> Any:
+        return self.world.root / "host" / "control.lock"
+
+    def ledger(self, *, check_mode: bool = False, **more: Any) -> dict[str, Any]:
+        return call(
+            repository_ledger.main,
+            check_mode=check_mode,
+            directory=str(self.directory),
+            agent="acme",
+            repository="vault1",
+            now=self.now.isoformat(),
+            **more,
+        )
+
+    def archives(self, *, check_mode: bool = False, **more: Any) -> dict[str, Any]:
+        """As the control side, over its own identity. The pipe stands for SSH."""
+        world = self.world
+        key = next((world.root / "keys").iterdir()).read_text()
+        self.repository_id = key.split()[1]
+        environment = dict(os.environ)
+        try:
+            os.environ["PATH"] = f"{world.root / 'bin'}:{environment['PATH']}"
+            (world.root / "bin").mkdir(exist_ok=True)
+            ssh = world.root / "bin" / "ssh"
+            serving = world.guard("--control", "--lock", str(self.control_lock))
+            ssh.write_text("#!/bin/sh\nexec " + shlex.join(serving) + "\n")
+            ssh.chmod(0o755)
+            return call(
+                repository_archives.main,
+                check_mode=check_mode,
+                url=world.url,
+                repository_id=self.repository_id,
+                passphrase=PASSPHRASE,
+                key=key,
+                host_keys=["ssh-ed25519 AAAA"],
+                base_dir=str(world.root / "clients" / "control"),
+                borg=str(world.borg_path),
+                **more,
+            )
+        finally:
+            os.environ.clear()
+            os.environ.update(environment)
+
+    def audit(self, *, check_mode: bool = False, **more: Any) -> dict[str, Any]:
+        return call(
+            repository_audit.main,
+            check_mode=check_mode,
+            path=str(self.world.repository),
+            state_directory=str(self.state),
+            **{"fail_on_findings": False, **more},
+        )
+
+    def lockout(self, state: str) -> dict[str, Any]:
+        return call(
+            repository_lockout.main, lock=str(self.world.lock), token="run", state=state, wait=0
+        )
+
+    def compaction(self, mark: dict[str, Any]) -> dict[str, Any]:
+        return call(
+            repository_compaction.main,
+            path=str(self.world.repository),
+            mark=mark,
+            state_directory=str(self.state),
+            snapshots=str(self.world.root / "snapshots"),
+            lock=str(self.world.lock),
+            token="run",
+            borg=str(self.world.borg_path),
+        )
+
+    def rollback(self, *, check_mode: bool = False, **more: Any) -> dict[str, Any]:
+        return call(
+            repository_rollback.main,
+            check_mode=check_mode,
+            path=str(self.world.repository),
+            state_directory=str(self.state),
+            evidence=str(self.world.root / "evidence"),
+            lock=str(self.world.lock),
+            token="run",
+            **more,
+        )
+
+    def night(self, *, die: Callable[[str], None] = lambda step: None) -> dict[str, Any]:
+        """One night, in the order of roles/custody/tasks/repository.yml."""
+        known = self.ledger()
+        die("read")
+        self.lockout("closed")
+        try:
+            return self._night(known, die)
+        finally:
+            self.lockout("open")
+
+    def _night(self, known: dict[str, Any], die: Callable[[str], None]) -> dict[str, Any]:
+        die("closed")
+        listed: list[dict[str, str]] = []
+        unreadable = ""
+        try:
+            listed = self.archives()["archives"]
+        except ModuleFailed as failed:
+            unreadable = str(failed)
+        die("listed")
+        names = {**known["names"], **{one["id"]: one["name"] for one in listed}}
+        audit = self.audit(mark=known["mark"], archives=names)
+        times = {**audit["archive_times"], **self.arrived}
+        audit["archive_times"] = {one: time for one, time in times.items() if one in names}
+        die("audited")
+        result = self.ledger(
+            state="watched",
+            repository_id=self.repository_id,
+            archives=listed,
+            unreadable=unreadable,
+            audit={n: audit[n] for n in ("counts", "summary", "findings", "archive_times")},
+            head=audit["head"],
+            **self.settings,
+        )
+        night = result["night"]
+        die("watched")
+        if not night["accept"]:
+            return result
+        deletions = [
+            {"id": one["id"], "name": one["name"], "reason": one["reason"]}
+            for one in night["plan"]["deletions"]
+        ]
+        if deletions:
+            self._record("deleting", archives=deletions)
+            die("deleting")
+            named = [{"id": one["id"], "name": one["name"]} for one in deletions]
+            self.archives(state="absent", archives=named)
+            die("deleted")
+        if deletions or night["check"] or night["recovering"]:
+            self.archives(state="checked")
+            self._record("checked", what=["archives"])
+            die("checked")
+        if deletions:
+            self._record("removed", archives=deletions)
+            die("removed")
+        head = self.ledger()["head"]
+        accepted = self.audit(
+            mark=known["mark"], accept=True, accept_deletions=True, head=head, archives=names
+        )
+        assert accepted["clean"] or accepted["only_deletions"], accepted["summary"]
+        die("accepted")
+        self._record("mark", **accepted["mark"])
+        die("marked")
+        if night["compact"]:
+            compacted = self.compaction(accepted["mark"])
+            die("compacted")
+            self._record("compacted", snapshot=compacted["snapshot"])
+            self._record("mark", **compacted["mark"])
+        return result
+
+    def _record(self, kind: str, **data: Any) -> None:
+        self.ledger(state="recorded", entries=[{"kind": kind, "data": data}])
+
+    def backup(self, *, clock: timedelta = timedelta(), name: str = "", **more: Any) -> str:
+        """The box's night, seen by the server at self.now minus two hours."""
+        arrived = self.now - timedelta(hours=2)
+        client = arrived + clock
+        name = name or f"acme-{client.strftime('%Y-%m-%dT%H:%M:%SZ')}"
+        stamp = client.strftime("%Y-%m-%dT%H:%M:%S")
+        self.world.create(name, "--timestamp", stamp, **more)
+        identity = self.world.archives()[name]
+        self.arrived[identity] = arrived.isoformat()
+        return name
