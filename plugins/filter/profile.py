@@ -19,7 +19,8 @@ options:
   overrides:
     description:
       - The same keys as a profile, from the inventory.
-      - Rules, nested homes and outside folders come in front of the profile's own, mappings are merged, the rest replaces.
+      - Rules, nested homes and outside folders come in front of the profile's own, mappings are
+        merged, the rest replaces.
     type: dict
     default: {}
 """

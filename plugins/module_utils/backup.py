@@ -253,7 +253,8 @@ class Backup:
 
     def _compare(self) -> None:
         """The archive's own listing against the manifest: only this makes a success."""
-        assert self._assembly is not None
+        if self._assembly is None:
+            raise AssertionError("nothing is assembled yet")
         for target in self._targets:
             if target.created is None or target.error is not None:
                 continue
@@ -270,7 +271,8 @@ class Backup:
 
     def _judge(self, target: Target, comparison: Comparison) -> None:
         """What differs because the home lives on is told from what must not differ."""
-        assert self._assembly is not None
+        if self._assembly is None:
+            raise AssertionError("nothing is assembled yet")
         present = [path for path in comparison.missing if os.path.lexists(b"/" + path)]
         vanished = len(comparison.missing) - len(present)
         if vanished:
@@ -295,7 +297,8 @@ class Backup:
 
     def _changed_since(self, path: bytes) -> bool:
         """Whether mode or owner of an entry were changed by its own user during the run."""
-        assert self._assembly is not None
+        if self._assembly is None:
+            raise AssertionError("nothing is assembled yet")
         want = self._assembly.expected[path]
         try:
             now = os.lstat(b"/" + path)
@@ -331,7 +334,8 @@ class Backup:
         assembly.flush()
 
     def _database_status(self, item: HeldDatabase) -> os.stat_result | None:
-        assert self._assembly is not None
+        if self._assembly is None:
+            raise AssertionError("nothing is assembled yet")
         try:
             return os.stat(self._assembly.absolute(item.path), follow_symlinks=False)
         except OSError:
@@ -353,7 +357,8 @@ class Backup:
                         "it was archived as it is; restore it from an earlier archive",
                     )
                 )
-        assert self._survey is not None and self._assembly is not None
+        if self._survey is None or self._assembly is None:
+            raise AssertionError("nothing is assembled yet")
         for entry in self._survey.not_sqlite:
             self._assembly.report_not_sqlite(entry)
 
@@ -385,7 +390,8 @@ class Backup:
         version: Mapping[str, Any],
         outside: list[dict[str, str]],
     ) -> dict[str, Any]:
-        assert self._assembly and self._survey and self._databases
+        if not (self._assembly and self._survey and self._databases):
+            raise AssertionError("nothing is assembled yet")
         assembly, survey = self._assembly, self._survey
         sizes = {path: record.size for path, record in assembly.records.items()}
         return {

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from . import config as configuration
 from . import report
@@ -112,16 +112,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = max(code, one)
             answers.append(answer)
     except LifeboatError as error:
-        print(f"lifeboat: {error.message}", file=sys.stderr)
+        _say(f"lifeboat: {error.message}", sys.stderr)
         if error.hint:
-            print(f"          {error.hint}", file=sys.stderr)
+            _say(f"          {error.hint}", sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("lifeboat: interrupted; nothing was committed", file=sys.stderr)
+        _say("lifeboat: interrupted; nothing was committed", sys.stderr)
         return 1
     if options.json:
-        print(json.dumps(answers[0] if options.agent else answers, indent=1))
+        _say(json.dumps(answers[0] if options.agent else answers, indent=1))
     return code
+
+
+def _say(text: str, stream: TextIO | None = None) -> None:
+    (stream or sys.stdout).write(f"{text}\n")
 
 
 def _one(options: argparse.Namespace, name: str) -> tuple[int, Any]:
@@ -129,12 +133,12 @@ def _one(options: argparse.Namespace, name: str) -> tuple[int, Any]:
     if options.command == "status":
         status = read_status(config.state_dir)
         if not options.json:
-            print(report.status(name, status))
+            _say(report.status(name, status))
         return (1 if not status or status.get("result") == FAILED else 0), status
     if options.command == "verify":
         outcome = verify(config)
         if not options.json:
-            print(report.verification(name, outcome))
+            _say(report.verification(name, outcome))
         return (0 if outcome["good"] else 1), outcome
     try:
         profile = load_profile(configuration.read_json(Path(config.profile)))
@@ -143,7 +147,7 @@ def _one(options: argparse.Namespace, name: str) -> tuple[int, Any]:
     if options.command == "audit":
         result = audit(config, profile)
         if not options.json:
-            print(report.audit(result, everything=options.all))
+            _say(report.audit(result, everything=options.all))
         return 0, result
     progress = None
     if not options.json and not options.no_progress and sys.stderr.isatty():
@@ -154,5 +158,5 @@ def _one(options: argparse.Namespace, name: str) -> tuple[int, Any]:
         if progress:
             progress.end()
     if not options.json:
-        print(report.backup(status))
+        _say(report.backup(status))
     return (1 if status["result"] == FAILED else 0), status

@@ -129,7 +129,8 @@ class Process:
             preexec_fn=_die_with_parent,
         )
         process = self._process
-        assert process.stdin and process.stdout and process.stderr
+        if not (process.stdin and process.stdout and process.stderr):
+            raise AssertionError("every stream is a pipe")
         self._stdin = process.stdin
         self._pending = bytearray()
         self._closing = False

@@ -125,7 +125,8 @@ class Rollback:
                 f"{source} is no repository any more ({error}): give a snapshot"
             ) from error
         transaction = self.mark.transaction
-        assert transaction is not None
+        if transaction is None:
+            raise AssertionError("only a mark made on the host is rolled back to")
         if transaction not in layout or not files.is_committed(transaction, per_dir):
             raise RollbackError(
                 f"{source} does not hold transaction {transaction} any more: it was compacted or"

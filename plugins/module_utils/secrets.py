@@ -96,10 +96,15 @@ PATTERNS: tuple[Pattern, ...] = (
     _pattern("huggingface-token", r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,}", "hf_"),
     _pattern("npm-token", r"npm_[A-Za-z0-9]{36}", "npm_"),
     _pattern("pypi-token", r"pypi-AgE[A-Za-z0-9_-]{40,}", "pypi-AgE"),
-    _pattern("provider-key", r"(?<![A-Za-z0-9])(?:xai-|gsk_|r8_|nvapi-|tvly-|pplx-|fw_|fc-|exa_|dop_v1_|shpat_|lin_api_|ntn_|secret_|sntrys_|hvs\.|tskey-auth-|key-)[A-Za-z0-9_-]{24,}", "xai-", "gsk_", "r8_", "nvapi-", "tvly-", "pplx-", "fw_", "fc-", "exa_", "dop_v1_", "shpat_", "lin_api_", "ntn_", "secret_", "sntrys_", "hvs.", "tskey-auth-", "key-"),
+    _pattern("provider-key", r"(?<![A-Za-z0-9])(?:xai-|gsk_|r8_|nvapi-|tvly-|pplx-|fw_|fc-|exa_"
+        r"|dop_v1_|shpat_|lin_api_|ntn_|secret_|sntrys_|hvs\.|tskey-auth-|key-)[A-Za-z0-9_-]{24,}",
+        "xai-", "gsk_", "r8_", "nvapi-", "tvly-", "pplx-", "fw_", "fc-", "exa_", "dop_v1_",
+        "shpat_", "lin_api_", "ntn_", "secret_", "sntrys_", "hvs.", "tskey-auth-", "key-"),
     _pattern("authorization", r"(?i:authorization)[\"']?\s*[:=]\s*[\"']?(?i:bearer|basic|token)\s+[A-Za-z0-9._~+/-]{12,}", "uthorization", "UTHORIZATION"),
     _pattern("url-password", r"[A-Za-z][A-Za-z0-9+.-]{1,15}://[^/\s:@\"'<>{}$]{1,64}:[^/\s@\"'<>{}$]{3,256}@", "://"),
-    _pattern("secret-field", rf"(?:{'|'.join(re.escape(field) for field in _FIELDS)})[\"']?\s*[:=]\s*(?P<value>\"[^\"\n]{{8,}}\"|'[^'\n]{{8,}}'|{_VALUE}{{8,}})", *_FIELDS),
+    _pattern("secret-field", rf"(?:{'|'.join(re.escape(field) for field in _FIELDS)})[\"']?\s*[:=]\s*"
+        rf"(?P<value>\"[^\"\n]{{8,}}\"|'[^'\n]{{8,}}'|{_VALUE}{{8,}})",
+        *_FIELDS),
 )  # fmt: skip
 
 _PLACEHOLDER = re.compile(

@@ -136,7 +136,7 @@ def ping(url: str | None, result: str) -> str:
         return ""
     target = url if result != FAILED else url.rstrip("/") + "/fail"
     try:
-        with urllib.request.urlopen(target, timeout=_PING_TIMEOUT):
+        with urllib.request.build_opener().open(target, timeout=_PING_TIMEOUT):
             return ""
     except (urllib.error.URLError, OSError, ValueError) as error:
         return f"the ping did not arrive: {error}"

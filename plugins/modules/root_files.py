@@ -23,6 +23,7 @@ attributes:
   diff_mode:
     support: full
   idempotent:
+    description: A file that is as wanted is not written.
     support: full
   platform:
     platforms: posix
