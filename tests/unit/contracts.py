@@ -18,7 +18,6 @@ from typing import Any
 
 import yaml
 
-PLUGIN_KINDS = ("modules", "action", "filter", "lookup")
 MODULE_ATTRIBUTES = {"check_mode", "diff_mode", "idempotent"}
 LONGEST_MODULE = 400
 
@@ -184,29 +183,38 @@ def merged(below: Any, above: Any) -> Any:
 
 
 def test_functions(path: Path) -> list[str]:
-    """Name the tests in a Python file that contain at least one check."""
-    return [
-        node.name
+    """Name the tests in a Python file that can fail by a check of their own or of a helper."""
+    functions = {
+        node.name: node
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and checks(node)
-    ]
+        if isinstance(node, ast.FunctionDef)
+    }
+    checking = {name for name, node in functions.items() if checks(node)}
+    while True:  # a helper that calls a checking helper checks too
+        more = {name for name, node in functions.items() if called(node) & checking} - checking
+        if not more:
+            return [name for name in functions if name.startswith("test_") and name in checking]
+        checking |= more
 
 
 test_functions.__test__ = False  # type: ignore[attr-defined] # for pytest: a helper, no test
 
 
-def checks(function: ast.FunctionDef) -> bool:
-    """Tell whether a test can fail: it asserts, or calls something that does."""
-    return any(
-        isinstance(node, ast.Assert) or (isinstance(node, ast.Call) and calls_a_check(node))
+def called(function: ast.FunctionDef) -> set[str]:
+    """Name what a function calls."""
+    return {
+        node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         for node in ast.walk(function)
+        if isinstance(node, ast.Call)
+    }
+
+
+def checks(function: ast.FunctionDef) -> bool:
+    """Tell whether a function asserts, or calls pytest or a helper that says it does."""
+    return any(isinstance(node, ast.Assert) for node in ast.walk(function)) or any(
+        name in ("raises", "fail") or name.startswith(("assert_", "check_", "verify_"))
+        for name in called(function)
     )
-
-
-def calls_a_check(call: ast.Call) -> bool:
-    """Recognise pytest.raises, pytest.fail and helpers called assert_… or check_…."""
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    return name in ("raises", "fail") or name.startswith(("assert_", "check_", "verify_"))
 
 
 def tests_without_a_check(root: Path) -> list[str]:
@@ -264,39 +272,39 @@ def module(path: Path) -> list[str]:
 
 
 def untested_plugins(root: Path) -> list[str]:
-    """Find modules and plugins that no unit test imports.
+    """Find actions, filters and lookups that no unit test imports.
 
-    A module beside an action of its name is only the documentation of that action.
+    Modules are not asked for: tests/unit/test_modules.py runs them all.
     """
-    actions = {path.stem for path in (root / "plugins" / "action").glob("*.py")}
     tests = "\n".join(
         path.read_text(encoding="utf-8") for path in (root / "tests" / "unit").glob("**/*.py")
     )
     return [
         f"plugins/{kind}/{path.name}: no unit test imports it"
-        for kind in PLUGIN_KINDS
+        for kind in ("action", "filter", "lookup")
         for path in sorted((root / "plugins" / kind).glob("[!_]*.py"))
-        if not (kind == "modules" and path.stem in actions)
-        and not re.search(
-            rf"plugins\.{kind}\.{path.stem}\b|plugins\.{kind} import [^\n]*\b{path.stem}\b"
-            rf"|plugins/{kind}/{path.stem}\.py",
-            tests,
+        if not re.search(
+            rf"plugins\.{kind}\.{path.stem}\b|plugins\.{kind} import [^\n]*\b{path.stem}\b", tests
         )
     ]
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Walk the imports of a file as (level, dotted name); level counts the leading dots."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Walk the imports of a file as (level, dotted name); level counts the leading dots.
+
+    Those inside a function are left out: they are asked for only where it is called.
+    """
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield 0, alias.name
         elif isinstance(node, ast.ImportFrom):
-            if node.module:
-                yield node.level, node.module
-            else:
-                for alias in node.names:
-                    yield node.level, alias.name
+            for name in [node.module] if node.module else [alias.name for alias in node.names]:
+                yield node.level, name
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            waiting += ast.iter_child_nodes(node)
 
 
 def imports_on_the_box(root: Path, entry: str = "cli", allowed: tuple[str, ...] = ()) -> list[str]:

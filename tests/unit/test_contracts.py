@@ -212,6 +212,12 @@ def test_a_test_without_a_check_is_found(tmp_path: Path) -> None:
     ]
 
 
+def test_a_check_in_a_helper_counts(tmp_path: Path) -> None:
+    text = "def deep(x):\n    assert x\n\n\ndef by(x):\n    deep(x)\n\n\ndef test_a():\n    by(1)\n"
+    _write(tmp_path, tests__unit__test_x_py=text)
+    assert contracts.tests_without_a_check(tmp_path) == []
+
+
 def test_a_module_that_is_silent_about_itself_is_found(tmp_path: Path) -> None:
     text = 'DOCUMENTATION = """\nmodule: other\nattributes:\n  check_mode: {}\n"""\n' + "#\n" * 400
     _write(tmp_path, plugins__modules__silent_py=text)
@@ -224,7 +230,7 @@ def test_a_module_that_is_silent_about_itself_is_found(tmp_path: Path) -> None:
 def test_a_plugin_that_no_test_imports_is_found(tmp_path: Path) -> None:
     _write(
         tmp_path,
-        plugins__modules__one_py="",
+        plugins__action__one_py="",
         plugins__filter__two_py="",
         tests__unit__test_two_py="from x.plugins.filter import two\n",
     )
@@ -241,6 +247,12 @@ def test_an_import_that_a_box_lacks_is_found(tmp_path: Path, line: str) -> None:
         plugins__module_utils__deep_py=line + "\n",
     )
     assert len(contracts.imports_on_the_box(tmp_path)) == 1
+
+
+def test_an_import_inside_a_function_is_not_needed_on_a_box(tmp_path: Path) -> None:
+    text = "def on_the_controller():\n    import yaml\n"
+    _write(tmp_path, plugins__module_utils__cli_py=text)
+    assert contracts.imports_on_the_box(tmp_path) == []
 
 
 def test_a_requirement_without_a_version_is_found(tmp_path: Path) -> None:
