@@ -235,7 +235,7 @@ def test_a_plugin_that_no_test_imports_is_found(tmp_path: Path) -> None:
         tests__unit__test_two_py="from x.plugins.filter import two\n",
     )
     assert contracts.untested_plugins(tmp_path) == [
-        "plugins/modules/one.py: no unit test imports it"
+        "plugins/action/one.py: no unit test imports it"
     ]
 
 
