@@ -290,8 +290,12 @@ def _finding(result: View, line: Line) -> None:
     result.findings.append({"time": line.time, **line.data})
 
 
-def _resolved(result: View, _line: Line) -> None:
+def _resolved(result: View, line: Line) -> None:
     result.findings = []
+    names = line.data.get("release", [])
+    for archive in list(result.archives.values()):
+        if archive.state == QUARANTINED and archive.name in names:
+            _change(result, archive.id, state=PRESENT, reason="")
 
 
 def _deleting(result: View, line: Line) -> None:
@@ -302,7 +306,8 @@ def _removed(result: View, line: Line) -> None:
     for entry in line.data["archives"]:
         _change(result, entry["id"], state=REMOVED, reason=entry.get("reason", ""))
     result.deleting = []
-    result.last_deletion = line.time
+    if line.data["archives"]:
+        result.last_deletion = line.time
 
 
 def _compacted(result: View, line: Line) -> None:

@@ -20,6 +20,8 @@ from .ledger import Ledger, Line, View, contains, moment, view
 from .ledger_watch import FINDINGS, Limits, Listed, Watch, watch
 from .retention import Plan, Policy, compaction_reason, deletions_pause, plan
 
+RECOVERED = "deleted by a run that ended before it could say so"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -53,7 +55,8 @@ class Night:
 
     findings: list[dict[str, Any]]
     blocked: str | None
-    recovering: bool  # a killed run had deleted archives; accepted once they check out
+    recovering: bool  # a killed run had deleted archives; accepted once the rest checks out
+    recovered: list[dict[str, str]]  # those archives
     plan: Plan
     compact: bool
     compact_reason: str
@@ -68,7 +71,9 @@ class Night:
     def to_dict(self) -> dict[str, Any]:
         result = asdict(self)
         result["accept"] = self.accept
-        result["plan"]["deletions"] = [asdict(one) for one in self.plan.deletions]
+        result["plan"]["deletions"] = [
+            {"id": one.id, "name": one.name, "reason": one.reason} for one in self.plan.deletions
+        ]
         return result
 
 
@@ -107,8 +112,10 @@ def decide(
     if seen.proved and seen.proved != known.proved and seen.proved in known.archives:
         entries.append(("proved", {"id": seen.proved}))
     added = book.preview(lines, now, *entries)
-    after = view([*lines, *added])
-    return _night(after, seen, settings, now, findings, recovering), added
+    recovered = [{"id": identity, "reason": RECOVERED} for identity in watched.removed]
+    later = [("removed", {"archives": recovered})] if recovered else []
+    after = view([*lines, *book.preview(lines, now, *entries, *later)])
+    return _night(after, seen, settings, now, findings, recovering, recovered), added
 
 
 def _watch(known: View, seen: Seen, settings: Settings, now: datetime) -> Watch:
@@ -147,6 +154,7 @@ def _night(
     now: datetime,
     findings: list[dict[str, Any]],
     recovering: bool,
+    recovered: list[dict[str, str]],
 ) -> Night:
     blocked = _blocked(after, seen, findings)
     timing = {
@@ -168,6 +176,7 @@ def _night(
         findings=findings,
         blocked=blocked,
         recovering=recovering,
+        recovered=recovered,
         plan=plan(after.standing, settings.policy, hold=hold),
         compact=due and blocked is None and not recovering,
         compact_reason=blocked or reason,

@@ -60,7 +60,9 @@ class Watch:
 
     seen: list[Archive] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)  # deletions that a killed run had begun
+    # Deletions that a killed run had begun, and that were carried out. They go into the
+    # ledger together with the state in which they are accepted, not before.
+    removed: list[str] = field(default_factory=list)
 
     @property
     def lasting(self) -> list[dict[str, Any]]:
@@ -74,10 +76,6 @@ class Watch:
             result.append(("seen", {name: asdict(archive)[name] for name in names}))
             if archive.state == QUARANTINED:
                 result.append(("quarantined", {"id": archive.id, "reason": archive.reason}))
-        if self.removed:
-            reason = "deleted by a run that ended before it could say so"
-            archives = [{"id": identity, "reason": reason} for identity in self.removed]
-            result.append(("removed", {"archives": archives}))
         result += [("finding", one) for one in self.lasting]
         return result
 

@@ -87,6 +87,10 @@ options:
         description: Name of the archive.
         type: str
         required: true
+      reason:
+        description: Why it is deleted; for whoever reads the diff.
+        type: str
+        default: ""
   verify_data:
     description: With O(state=checked), decrypt and verify all data. Reads everything over the network.
     type: bool
@@ -170,8 +174,8 @@ def carry_out(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
 
 def _absent(borg: ControlBorg, wanted: list[dict[str, str]], *, check_mode: bool) -> dict[str, Any]:
     if check_mode:
-        before = as_listed(archives(borg))
-        gone = {one["id"] for one in wanted}
+        gone = {one["id"]: one for one in wanted}
+        before = [{**one, **gone.get(one["id"], {})} for one in as_listed(archives(borg))]
         after = [one for one in before if one["id"] not in gone]
     else:
         after = as_listed(delete(borg, wanted))
@@ -184,7 +188,11 @@ def _absent(borg: ControlBorg, wanted: list[dict[str, str]], *, check_mode: bool
 
 
 def _names(found: list[dict[str, str]]) -> str:
-    return "".join(f"{name}\n" for name in sorted(one["name"] for one in found))
+    lines = []
+    for one in sorted(found, key=lambda one: one["name"]):
+        reason = one.get("reason", "")
+        lines.append(f"{one['name']}{f'  # {reason}' if reason else ''}\n")
+    return "".join(lines)
 
 
 def main() -> None:
@@ -207,6 +215,7 @@ def main() -> None:
                 "options": {
                     "id": {"type": "str", "required": True},
                     "name": {"type": "str", "required": True},
+                    "reason": {"type": "str", "default": ""},
                 },
             },
             "verify_data": {"type": "bool", "default": False},

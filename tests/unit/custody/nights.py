@@ -191,30 +191,33 @@ class Custody:
         die("watched")
         if not night["accept"]:
             return result
-        deletions = [
-            {"id": one["id"], "name": one["name"], "reason": one["reason"]}
-            for one in night["plan"]["deletions"]
-        ]
+        deletions = night["plan"]["deletions"]
         if deletions:
             self._record("deleting", archives=deletions)
             die("deleting")
-            named = [{"id": one["id"], "name": one["name"]} for one in deletions]
-            self.archives(state="absent", archives=named)
+            self.archives(state="absent", archives=deletions)
             die("deleted")
-        if deletions or night["check"] or night["recovering"]:
-            self.archives(state="checked")
-            self._record("checked", what=["archives"])
-            die("checked")
-        if deletions:
-            self._record("removed", archives=deletions)
-            die("removed")
         head = self.ledger()["head"]
         accepted = self.audit(
-            mark=known["mark"], accept=True, accept_deletions=True, head=head, archives=names
+            mark=known["mark"],
+            accept=True,
+            accept_deletions=bool(deletions) or night["recovering"],
+            head=head,
+            archives=names,
         )
-        assert accepted["clean"] or accepted["only_deletions"], accepted["summary"]
+        assert accepted["clean"] or (
+            accepted["only_deletions"] and (deletions or night["recovering"])
+        ), accepted["summary"]
         die("accepted")
-        self._record("mark", **accepted["mark"])
+        entries: list[tuple[str, dict[str, Any]]] = []
+        if deletions or night["check"] or night["recovering"]:
+            self.archives(state="checked")
+            entries.append(("checked", {"what": ["archives"]}))
+            die("checked")
+        if deletions or known["deleting"]:
+            entries.append(("removed", {"archives": [*deletions, *night["recovered"]]}))
+        entries.append(("mark", accepted["mark"]))
+        self.ledger(state="recorded", entries=[{"kind": k, "data": d} for k, d in entries])
         die("marked")
         if night["compact"]:
             compacted = self.compaction(accepted["mark"])

@@ -180,8 +180,8 @@ class Killed(BaseException):
 
 
 STEPS = [
-    "read", "closed", "listed", "audited", "watched", "deleting", "deleted", "checked",
-    "removed", "accepted", "marked", "compacted",
+    "read", "closed", "listed", "audited", "watched", "deleting", "deleted", "accepted",
+    "checked", "marked", "compacted",
 ]  # fmt: skip
 
 

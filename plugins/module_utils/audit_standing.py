@@ -1,0 +1,141 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a repository stands on its host, from names, sizes and times alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from .segments import Segments
+from .serve_lockout import Lockout
+
+_SNAPSHOT = re.compile(r"(\d{8}T\d{4}(?:\d{2}[+-]\d{4})?)(?:_\d+)?\Z")
+TWO_WEEKS = timedelta(days=14)
+
+
+@dataclass(frozen=True)
+class Expectations:
+    """What is still well."""
+
+    snapshot_age_hours: float = 30.0
+    snapshot_gap_hours: float = 50.0
+    snapshot_count: int = 7
+    silence_hours: float = 30.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What was found."""
+
+    size: int = 0
+    transaction: int | None = None
+    transaction_time: str | None = None
+    snapshots: list[dict[str, str]] = field(default_factory=list)
+    refusals: dict[str, int] = field(default_factory=dict)
+    last_refusal: dict[str, Any] | None = None
+    closed_until: str | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def standing(
+    repository: Path,
+    *,
+    snapshots: Path | None = None,
+    lock: Path | None = None,
+    counters: Path | None = None,
+    expected: Expectations | None = None,
+    now: datetime | None = None,
+) -> Standing:
+    """Look, and name what is not as it should be."""
+    expected = expected or Expectations()
+    now = now or datetime.now(timezone.utc)
+    files = Segments(repository)
+    if not (repository / "config").exists():
+        return Standing(problems=[f"there is no repository at {repository}"])
+    layout = files.layout()
+    times = files.times()
+    last = files.last_commit(layout, files.config().segments_per_dir)
+    newest = times.get(last) if last is not None else None
+    problems = _silence(newest, now, expected)
+    found = _snapshots(repository, snapshots) if snapshots else []
+    if snapshots:
+        born = min(times.values(), default=now)
+        problems += _continuity([when for _name, when in found], born, now, expected)
+    counted = _counted(counters)
+    return Standing(
+        size=sum(layout.values()),
+        transaction=last,
+        transaction_time=newest.isoformat(timespec="seconds") if newest else None,
+        snapshots=[{"name": name, "time": when.isoformat()} for name, when in found],
+        refusals=dict(counted.get("refusals") or {}),
+        last_refusal=counted.get("last_refusal"),
+        closed_until=_closed(lock),
+        problems=problems,
+    )
+
+
+def _silence(newest: datetime | None, now: datetime, expected: Expectations) -> list[str]:
+    if newest is None:
+        return ["the time of the last transaction is not known"]
+    if now - newest > timedelta(hours=expected.silence_hours):
+        return [f"nothing was stored since {newest:%Y-%m-%d %H:%M} UTC"]
+    return []
+
+
+def _snapshots(repository: Path, folder: Path) -> list[tuple[str, datetime]]:
+    found = []
+    for path in folder.glob(f"{repository.name}.*") if folder.is_dir() else ():
+        match = _SNAPSHOT.match(path.name[len(repository.name) + 1 :])
+        if match is None:
+            continue
+        text = match[1]
+        form = "%Y%m%dT%H%M%S%z" if len(text) > 13 else "%Y%m%dT%H%M"
+        when = datetime.strptime(text, form)
+        # btrbk's short form is local time.
+        found.append((path.name, when.astimezone(timezone.utc)))
+    return sorted(found, key=lambda one: one[1], reverse=True)
+
+
+def _continuity(
+    times: list[datetime], born: datetime, now: datetime, expected: Expectations
+) -> list[str]:
+    if not times:
+        return ["there is no snapshot"]
+    problems = []
+    if now - times[0] > timedelta(hours=expected.snapshot_age_hours):
+        problems.append(f"the newest snapshot is of {times[0]:%Y-%m-%d %H:%M} UTC")
+    due = min(expected.snapshot_count, (now - born).days)
+    if len(times) < due:
+        problems.append(f"there are {len(times)} snapshots, {due} are expected")
+    recent = [when for when in times if now - when <= TWO_WEEKS]
+    for later, earlier in zip(recent, recent[1:]):
+        if later - earlier > timedelta(hours=expected.snapshot_gap_hours):
+            problems.append(
+                f"no snapshot between {earlier:%Y-%m-%d %H:%M} and {later:%Y-%m-%d %H:%M} UTC"
+            )
+    return problems
+
+
+def _counted(counters: Path | None) -> dict[str, Any]:
+    if counters is None:
+        return {}
+    try:
+        found = json.loads(counters.read_text(encoding="utf-8") or "{}")
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _closed(lock: Path | None) -> str | None:
+    held = Lockout(lock).current() if lock is not None else None
+    return None if held is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(held.until))
