@@ -42,10 +42,10 @@ class ToolCall:
     name: str
     arguments: Json
 
-    def as_json(self, index: int) -> Json:
+    def as_json(self, number: int, index: int) -> Json:
         return {
             "index": index,
-            "id": f"call_{index}",
+            "id": f"call_{number}_{index}",
             "type": "function",
             "function": {"name": self.name, "arguments": json.dumps(self.arguments)},
         }
@@ -62,10 +62,10 @@ class Reply:
     def finish_reason(self) -> str:
         return "tool_calls" if self.calls else "stop"
 
-    def message(self) -> Json:
+    def message(self, number: int) -> Json:
         message: Json = {"role": "assistant", "content": None if self.calls else self.text}
         if self.calls:
-            message["tool_calls"] = [call.as_json(i) for i, call in enumerate(self.calls)]
+            message["tool_calls"] = [call.as_json(number, i) for i, call in enumerate(self.calls)]
         return message
 
 
@@ -114,18 +114,39 @@ def tool_calls(message: str, offered: frozenset[str]) -> tuple[ToolCall, ...]:
     return tuple(calls)
 
 
+def calls_made(messages: list[Json]) -> frozenset[tuple[str, str]]:
+    """What the agent was told to call already, so that nothing is told twice."""
+    made = set()
+    for message in messages:
+        for call in message.get("tool_calls") or []:
+            function = call.get("function") or {}
+            made.add((str(function.get("name")), canonical(function.get("arguments"))))
+    return frozenset(made)
+
+
+def canonical(arguments: object) -> str:
+    """Arguments in one form, as agents write them anew."""
+    try:
+        parsed = json.loads(arguments) if isinstance(arguments, str) else arguments
+    except ValueError:
+        parsed = arguments
+    return json.dumps(parsed, sort_keys=True)
+
+
 def reply(request: Json) -> Reply:
     """Decide what to say. Depends on the request alone."""
-    messages = request.get("messages") or []
-    last_user = max(
-        (i for i, message in enumerate(messages) if message.get("role") == "user"), default=-1
+    messages = [message for message in request.get("messages") or [] if isinstance(message, dict)]
+    asked = next(
+        (text_of(item.get("content")) for item in reversed(messages) if item.get("role") == "user"),
+        "",
     )
-    asked = text_of(messages[last_user].get("content")) if last_user >= 0 else ""
-    done = any(message.get("role") == "tool" for message in messages[last_user + 1 :])
     tools = request.get("tools") or []
     offered = frozenset(str((tool.get("function") or {}).get("name")) for tool in tools)
-    calls = () if done else tool_calls(asked, offered)
-    return Reply(text="Done. " * done + "You said: " + asked[:2000], calls=calls)
+    made = calls_made(messages)
+    calls = tool_calls(asked, offered)
+    left = tuple(call for call in calls if (call.name, canonical(call.arguments)) not in made)
+    done = "Done. " if calls and not left else ""
+    return Reply(text=f"{done}You said: {asked[:2000]}", calls=left)
 
 
 def usage(answer: Reply) -> Json:
@@ -141,7 +162,7 @@ def completion(request: Json, number: int) -> Json:
         "created": int(time.time()),
         "model": request.get("model") or MODEL,
         "choices": [
-            {"index": 0, "message": answer.message(), "finish_reason": answer.finish_reason}
+            {"index": 0, "message": answer.message(number), "finish_reason": answer.finish_reason}
         ],
         "usage": usage(answer),
     }
@@ -156,7 +177,10 @@ def chunks(request: Json, number: int) -> Iterator[Json]:
         "created": int(time.time()),
         "model": request.get("model") or MODEL,
     }
-    yield {**base, "choices": [{"index": 0, "delta": answer.message(), "finish_reason": None}]}
+    yield {
+        **base,
+        "choices": [{"index": 0, "delta": answer.message(number), "finish_reason": None}],
+    }
     finish = {"index": 0, "delta": {}, "finish_reason": answer.finish_reason}
     yield {**base, "choices": [finish]}
     yield {**base, "choices": [], "usage": usage(answer)}

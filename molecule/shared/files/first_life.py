@@ -1,0 +1,279 @@
+#!/usr/bin/python3
+"""Gives a new Hermes a life: what it knows, who it knows, and secrets in every place they get to.
+
+    first_life.py NAME
+
+Runs as the agent's user while its gateway is up. What Hermes can do is done by Hermes' own
+commands; the other secrets are put where it or its friends would put them. Each secret is a
+canary, LBCANARY-PLACE-RANDOM, unique, so that a test can look for all of them in an archive.
+
+Prints as JSON the canaries by place and what is precious. A second run prints the same and
+does nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+USER_HOME = Path.home()
+HOME = USER_HOME / ".hermes"
+RECORD = USER_HOME / "first-life.json"
+PROJECT = USER_HOME / "projects" / "garden"
+PORTAL_PORT = 11889
+FRIEND = "alice"
+HELPER = "helper"
+
+# Written by hand, because the commands that would write them need a login somewhere.
+PLANTED: dict[str, tuple[str, str]] = {
+    "env-copy": (".env.bak", "TELEGRAM_BOT_TOKEN={}\n"),
+    "env-workspace": ("workspace/site/.env", "DATABASE_URL=postgres://app:{}@localhost/app\n"),
+    "anthropic": (".anthropic_oauth.json", '{{"refresh_token": "{}"}}\n'),
+    "auth-folder": ("auth/google.json", '{{"token": "{}"}}\n'),
+    "credentials": ("credentials", "[default]\nsecret_access_key = {}\n"),
+    "mcp-token": ("mcp-tokens/calendar.json", '{{"access_token": "{}"}}\n'),
+    "google-token": ("google_token.json", '{{"refresh_token": "{}"}}\n'),
+    "google-oauth": ("google_mail_oauth.json", '{{"client_secret": "{}"}}\n'),
+    "google-chat": ("google_chat_user_1.json", '{{"token": "{}"}}\n'),
+    "slack": ("slack_tokens.json", '{{"bot": "{}"}}\n'),
+    "weixin": ("weixin/accounts/1.json", '{{"session": "{}"}}\n'),
+    "meetings-auth": ("workspace/meetings/auth.json", '{{"token": "{}"}}\n'),
+    "meetings-node": ("workspace/meetings/node_token.json", '{{"token": "{}"}}\n'),
+    "meetings-nodes": ("workspace/meetings/nodes.json", '{{"nodes": [{{"key": "{}"}}]}}\n'),
+    "whatsapp": ("platforms/whatsapp/session/creds.json", '{{"noiseKey": "{}"}}\n'),
+    "matrix": ("platforms/matrix/store/device.json", '{{"olm": "{}"}}\n'),
+    "bitwarden-cache": ("cache/bws_cache.json", '{{"value": "{}"}}\n'),
+    "onepassword-cache": ("cache/op_cache.json", '{{"value": "{}"}}\n'),
+    "chrome": ("chrome-debug/Default/Cookies.txt", "session={}\n"),
+    "browser": ("browser_auth/state.json", '{{"cookies": [{{"value": "{}"}}]}}\n'),
+    "home-folder": ("home/.netrc", "machine example.net login ada password {}\n"),
+    "profile-home": (f"profiles/{HELPER}/home/.npmrc", "//registry/:_authToken={}\n"),
+    "profile-auth": (f"profiles/{HELPER}/auth.json", '{{"api_key": "{}"}}\n'),
+    "zip": ("backups/hermes-backup-1.zip", "PK not really, but {} is in it\n"),
+    "corrupt-config": ("config.yaml.corrupt.1.bak", "model:\n  api_key: {}\n"),
+    "gateway-json": ("gateway.json", '{{"platforms": {{"matrix": {{"password": "{}"}}}}}}\n'),
+    "honcho": ("honcho.json", '{{"apiKey": "{}", "workspace": "garden"}}\n'),
+    "mem0": ("mem0.json", '{{"api_key": "{}", "user_id": "alice"}}\n'),
+    "supermemory": ("supermemory.json", '{{"api_key": "{}", "container": "garden"}}\n'),
+    "hindsight": ("hindsight/config.json", '{{"api_key": "{}", "bank": "garden"}}\n'),
+    "unknown": ("brand-new-feature/session.json", '{{"refresh_token": "{}"}}\n'),
+    "history": (".hermes_history", "export OPENAI_API_KEY={}\n"),
+    "request-dump": ("sessions/request_dump_1.json", '{{"Authorization": "Bearer {}"}}\n'),
+    "log": ("logs/old.log", "Authorization: Bearer {}\n"),
+    "checkpoint": ("checkpoints/1/.env", "OPENAI_API_KEY={}\n"),
+}
+# What Hermes writes itself, see live().
+BY_HERMES = (
+    "env",
+    "auth-json",
+    "config-api-key",
+    "config-password",
+    "config-hmac",
+    "nous-refresh",
+    "webhook",
+    "profile-env",
+    "profile-config",
+)
+SOUL = """\
+# {name}
+
+You are {name}. You keep the garden of your people, you are brief, and you never
+promise what you cannot keep.
+"""
+
+
+def hermes(*arguments: str, profile: str = "", cwd: Path = USER_HOME) -> str:
+    """Run one of Hermes' own commands; on failure say which, and what it said."""
+    environment = dict(os.environ)
+    if profile:
+        environment["HERMES_HOME"] = str(HOME / "profiles" / profile)
+    began = time.monotonic()
+    done = subprocess.run(
+        ["hermes", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=cwd,
+        timeout=900,
+    )
+    shown = " ".join(arguments[:3])
+    print(f"{time.monotonic() - began:5.1f} s  hermes {shown}", file=sys.stderr, flush=True)
+    if done.returncode:
+        raise SystemExit(
+            f"hermes {shown} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        )
+    return done.stdout
+
+
+def web_token() -> str:
+    """A token of the shape that the portal would give: unsigned, good for a day."""
+
+    def part(content: dict[str, object]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+
+    claims: dict[str, object] = {"scope": "inference:invoke", "exp": int(time.time()) + 86400}
+    return f"{part({'alg': 'none'})}.{part(claims)}.unsigned"
+
+
+@contextmanager
+def portal(refresh_token: str) -> Iterator[str]:
+    """A stand-in for the login page of a provider, which lets everybody in at once."""
+    answers: dict[str, dict[str, object]] = {
+        "/api/oauth/device/code": {
+            "device_code": "device",
+            "user_code": "ABCD",
+            "verification_uri": "http://127.0.0.1/",
+            "verification_uri_complete": "http://127.0.0.1/ABCD",
+            "expires_in": 60,
+            "interval": 1,
+        },
+        "/api/oauth/token": {
+            "access_token": web_token(),
+            "refresh_token": refresh_token,
+            "token_type": "Bearer",
+            "scope": "inference:invoke",
+            "expires_in": 86400,
+        },
+    }
+
+    class Page(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = json.dumps(answers.get(self.path, {})).encode()
+            self.send_response(200 if self.path in answers else 404)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", PORTAL_PORT), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{PORTAL_PORT}"
+    finally:
+        server.shutdown()
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def friend(*arguments: str) -> str:
+    """Let the friend talk to the agent over the chat server."""
+    program = Path(__file__).with_name("friend.py")
+    done = subprocess.run(
+        [sys.executable, str(program), *arguments], capture_output=True, text=True, timeout=900
+    )
+    if done.returncode:
+        raise SystemExit(f"the friend got no answer ({' '.join(arguments)}):\n{done.stderr}")
+    return done.stdout.strip()
+
+
+def meet(name: str) -> None:
+    """Pair the friend, and let her tell the agent what to remember."""
+    approved = HOME / "platforms" / "pairing" / "irc-approved.json"
+    if not approved.exists() or FRIEND not in approved.read_text(encoding="utf-8"):
+        hermes("pairing", "approve", "irc", friend("pair", name.lower()))
+    friend("say", name.lower(), "Remember: The tomatoes are in the south bed.")
+    friend("say", name.lower(), f"Remember about me: {FRIEND} likes short answers.")
+    friend("talk", name.lower(), "3")
+
+
+def work(name: str) -> None:
+    """A session of its own, a skill, a job, a board, a project and a second self."""
+    PROJECT.mkdir(parents=True, exist_ok=True)
+    write(PROJECT / "plan.txt", "Sow in March, harvest in August.\n")
+    hermes(
+        "chat",
+        "-Q",
+        "-q",
+        "Learn the skill water-plants: Water the south bed every Monday.\nThank you.",
+        cwd=PROJECT,
+    )
+    hermes(
+        "cron", "create", "every 2h", "Look at the garden", "--name", "garden", "--deliver", "local"
+    )
+    hermes("kanban", "init")
+    created = hermes("kanban", "create", "Sow beans", "--initial-status", "blocked", "--json")
+    hermes("kanban", "attach", str(json.loads(created)["id"]), str(PROJECT / "plan.txt"))
+    hermes("project", "create", "garden", str(PROJECT))
+    write(HOME / "workspace" / "notes.md", f"# Notes of {name}\n\nBeans like warm soil.\n")
+    write(HOME / "brand-new-feature" / "readme.txt", "No rule knows me, and I hold no secret.\n")
+
+
+def log_in(canaries: dict[str, str]) -> None:
+    """Secrets, the way Hermes writes them."""
+    hermes("config", "set", "OPENROUTER_API_KEY", canaries["env"])
+    hermes("config", "set", "model.api_key", canaries["config-api-key"])
+    hermes("config", "set", "platforms.email.extra.password", canaries["config-password"])
+    hermes("config", "set", "platforms.webhook.enabled", "true")
+    hermes("config", "set", "platforms.webhook.extra.secret", canaries["config-hmac"])
+    subscribe = ("webhook", "subscribe", "deploys", "--prompt", "A deploy happened: {version}")
+    hermes(*subscribe, "--secret", canaries["webhook"])
+    key = ("--type", "api-key", "--api-key", canaries["auth-json"], "--label", "personal")
+    hermes("auth", "add", "openrouter", *key)
+    with portal(canaries["nous-refresh"]) as url:
+        where = ("--portal-url", url, "--inference-url", f"{url}/v1")
+        hermes("auth", "add", "nous", "--type", "oauth", *where, "--no-browser")
+    hermes("profile", "create", HELPER, "--clone", "--no-alias")
+    hermes("config", "set", "ANTHROPIC_API_KEY", canaries["profile-env"], profile=HELPER)
+    hermes("config", "set", "model.api_key", canaries["profile-config"], profile=HELPER)
+    hermes("backup", "--quick", "--label", "before-update")
+
+
+def plant(canaries: dict[str, str]) -> None:
+    for place, (path, template) in PLANTED.items():
+        write(HOME / path, template.format(canaries[place]))
+    names = "TELEGRAM_ALLOWED_USERS=11,22\nIRC_HOME_CHANNEL=alice\n"
+    with (HOME / ".env").open("a", encoding="utf-8") as environment:
+        environment.write(names)
+
+
+def live(name: str) -> dict[str, object]:
+    canaries = {
+        place: f"LBCANARY-{place}-{secrets.token_hex(8)}" for place in (*BY_HERMES, *PLANTED)
+    }
+    write(HOME / "SOUL.md", SOUL.format(name=name))
+    meet(name)
+    work(name)
+    log_in(canaries)
+    plant(canaries)
+    return {
+        "canaries": canaries,
+        "precious": {
+            "SOUL.md": f"You are {name}.",
+            "memories/MEMORY.md": "The tomatoes are in the south bed.",
+            "memories/USER.md": f"{FRIEND} likes short answers.",
+            "skills/water-plants/SKILL.md": "Water the south bed every Monday.",
+            "workspace/notes.md": "Beans like warm soil.",
+            "cron/jobs.json": "Look at the garden",
+            "platforms/pairing/irc-approved.json": FRIEND,
+            "brand-new-feature/readme.txt": "No rule knows me",
+        },
+    }
+
+
+def main() -> None:
+    if not RECORD.exists():
+        record = live(sys.argv[1])
+        RECORD.touch(mode=0o600)
+        RECORD.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    print(RECORD.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
