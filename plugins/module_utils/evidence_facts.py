@@ -109,16 +109,25 @@ def _checks(
         }
     for result in health:
         yield from _list(result, "checks")
-    fence = _mapping(raw, "fence")
-    if fence.get("proven"):
-        yield {
-            "name": "fence",
-            "level": ANSWERS,
-            "status": PASSED,
-            "expected": "no way out of the box",
-            "found": str(fence.get("found", "every attempt failed as it must")),
-            "duration": fence.get("seconds") or 0.0,
-        }
+    yield from _fence(_mapping(raw, "fence"))
+
+
+def _fence(fence: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Only the closed fence counts; the one that lets the repository through proves nothing."""
+    if not fence or fence.get("allowed"):
+        return
+    reached = [str(item) for item in fence.get("reached") or ()]
+    failed = fence.get("failed") or {}
+    yield {
+        "name": "fence",
+        "level": ANSWERS,
+        "status": PASSED if failed and not reached else "failed",
+        "expected": "no way out of the box",
+        "found": f"{len(failed)} attempts failed as they must, {len(reached)} did not",
+        "offenders": reached,
+        "duration": fence.get("seconds") or 0.0,
+        "hint": "Does the kernel of the drill host have nf_tables?",
+    }
 
 
 def failure(raw: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -127,6 +136,7 @@ def failure(raw: Mapping[str, Any]) -> dict[str, Any] | None:
     if not failed:
         return None
     result = _mapping(failed, "result")
+    result = _first_failed(result)
     message = str(result.get("msg") or "").strip()
     if result.get("stderr") and str(result["stderr"]) not in message:
         message = f"{message} {str(result['stderr']).strip()[-1000:]}".strip()
@@ -142,6 +152,14 @@ def failure(raw: Mapping[str, Any]) -> dict[str, Any] | None:
         "details": details,
         "hint": str(details.get("hint") or ""),
     }
+
+
+def _first_failed(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a loop, the item that failed; the whole only says that one of them did."""
+    for item in _list(result, "results"):
+        if item.get("failed") or item.get("unreachable"):
+            return item
+    return result
 
 
 def _reasons(raw: Mapping[str, Any]) -> dict[int, str]:

@@ -103,7 +103,7 @@ def _started(examination: Examination) -> None:
     examination.check_version(required=True)
     asked = check_services(sheet, examination.agent, services_of(request))
     asked += check_http(sheet, examination.agent)
-    asked += check_commands(sheet, examination.agent)
+    asked += check_commands(sheet, examination.agent, production=False, model=request.model)
     examination.check_silent(asked)
     expected = Expected(manifest, examination.account)
     look_at(home, Look(examination.classifier, expected.digests()))

@@ -113,24 +113,31 @@ def check_version(sheet: Sheet, agent: Agent, archived: str, required: bool) -> 
         return version
 
 
-def check_commands(sheet: Sheet, agent: Agent, only_production: bool = False) -> int:
+def check_commands(sheet: Sheet, agent: Agent, *, production: bool, model: bool) -> int:
     """The agent's own commands give the text that they have to give."""
     asked = 0
     for command in items(agent.health.get("commands")):
-        if only_production and not command.get("production"):
+        if production and not command.get("production"):
             continue
-        asked += 1
-        regex = str(command.get("expect_regex") or "")
-        argv = [agent.fill(item) for item in command.get("argv") or ()]
-        with _agent_check(sheet, f"command: {command.get('name', '?')}", f"/{regex}/") as draft:
-            draft.hint = f"As {agent.account.name}: {' '.join(argv)}"
-            if not regex or not argv:
-                draft.fail("the profile gives no argv or no expect_regex")
+        with _agent_check(sheet, f"command: {command.get('name', '?')}", "") as draft:
+            if command.get("model") and not model:
+                draft.skip("no model may be asked here")
                 continue
-            timeout = float(command.get("timeout") or agent.timeout)
-            outcome = agent.run(argv, timeout)
-            _judge(draft, outcome, regex, timeout)
+            asked += 1
+            _check_command(draft, agent, command)
     return asked
+
+
+def _check_command(draft: Draft, agent: Agent, command: Mapping[str, Any]) -> None:
+    regex = str(command.get("expect_regex") or "")
+    argv = [agent.fill(item) for item in command.get("argv") or ()]
+    draft.expected = f"/{regex}/"
+    draft.hint = f"As {agent.account.name}: {' '.join(argv)}"
+    if not regex or not argv:
+        draft.fail("the profile gives no argv or no expect_regex")
+        return
+    timeout = float(command.get("timeout") or agent.timeout)
+    _judge(draft, agent.run(argv, timeout), regex, timeout)
 
 
 def _judge(draft: Draft, outcome: Outcome, regex: str, timeout: float) -> None:

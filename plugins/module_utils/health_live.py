@@ -45,7 +45,7 @@ def examine_production(examination: Examination) -> None:
     examination.check_version(required=False)
     asked = check_services(sheet, examination.agent, services_of(request))
     asked += check_http(sheet, examination.agent, only_production=True)
-    asked += check_commands(sheet, examination.agent, only_production=True)
+    asked += check_commands(sheet, examination.agent, production=True, model=request.model)
     examination.check_silent(asked)
 
 

@@ -67,6 +67,7 @@ class Request:
     timeout: float = 60.0
     work_directory: str = "/var/tmp"
     service: str = ""
+    model: bool = False
     secret_patterns: Sequence[Mapping[str, str]] = ()
     accepted_findings: Sequence[Mapping[str, str]] = ()
     tools: Tools = field(default_factory=Tools)

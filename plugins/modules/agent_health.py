@@ -64,6 +64,12 @@ options:
       - The unit that the agent runs as here. By default the profile's, which is only asked with O(phase=production).
     type: str
     default: ""
+  model:
+    description:
+      - There is a model that may be asked, such as a stub on loopback. Otherwise commands that the profile marks with
+        C(model=true) are not asked, since they would cost money or not be answered.
+    type: bool
+    default: false
   secret_patterns:
     description: Further patterns of secrets, each with C(name) and C(regex).
     type: list
@@ -122,6 +128,7 @@ EXAMPLES = r"""
     profile: "{{ profile }}"
     manifest: /var/lib/lifeboat-restore/acme/manifest.json
     phase: started
+    model: true
     service: lifeboat-agent-hermes.service
 
 - name: Look at a live agent, without failing
@@ -211,8 +218,8 @@ installed_version:
   returned: always
 contents:
   description:
-    - The home in outline, to compare a live home with an archived one. The number of C(entries), the names of the C(tops)
-      and the C(databases).
+    - The home in outline, to compare a live home with an archived one. The number of C(entries),
+      the names of the C(tops) and the C(databases).
   type: dict
   returned: always
 seconds:
@@ -250,6 +257,7 @@ ARGUMENTS: dict[str, Any] = {
     },
     "thresholds": {"type": "dict", "default": {}},
     "service": {"type": "str", "default": ""},
+    "model": {"type": "bool", "default": False},
     "secret_patterns": {"type": "list", "elements": "dict", "default": [], "no_log": False},
     "accepted_findings": {"type": "list", "elements": "dict", "default": []},
     "timeout": {"type": "int", "default": 60},
@@ -272,6 +280,7 @@ def ask(parameters: dict[str, Any]) -> dict[str, Any]:
             timeout=float(parameters["timeout"]),
             work_directory=parameters["work_directory"],
             service=parameters["service"],
+            model=parameters["model"],
             secret_patterns=parameters["secret_patterns"],
             accepted_findings=parameters["accepted_findings"],
         )

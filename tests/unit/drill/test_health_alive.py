@@ -132,6 +132,15 @@ def test_an_agent_that_cannot_be_asked_is_not_proven(world: World) -> None:
     assert skipped == ["agent_answers"]
 
 
+def test_without_a_model_nobody_is_asked_who_needs_one(world: World) -> None:
+    health = world.examine("started", model=False)
+    assert health.healthy
+    assert health.level == 0
+    assert (USER, "agent", "chat", "ping") not in world.asked
+    skipped = [check.name for check in health.checks if check.status == "skipped"]
+    assert skipped == ["command: chat"]
+
+
 def test_a_missing_agent_after_the_start_fails(world: World) -> None:
     world.version = ""
     assert "agent_version" in failed(world, "started")

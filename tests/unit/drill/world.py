@@ -66,7 +66,12 @@ PROFILE: dict[str, Any] = load(
                     "expect_regex": "Sessions: [1-9][0-9]*",
                     "production": True,
                 },
-                {"name": "chat", "argv": ["agent", "chat", "ping"], "expect_regex": "pong"},
+                {
+                    "name": "chat",
+                    "argv": ["agent", "chat", "ping"],
+                    "expect_regex": "pong",
+                    "model": True,
+                },
             ],
             "http": {"name": "status", "url": "http://127.0.0.1:9/api", "expect_regex": "ok"},
             "service": {"unit": "agent.service"},
@@ -178,6 +183,7 @@ class World:
             "tools": self.tools(),
             "work_directory": str(self.manifest_path.parent),
             "thresholds": Thresholds(),
+            "model": True,
         }
         return examine_health(Request(**{**request, **changes}))
 
