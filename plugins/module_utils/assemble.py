@@ -1,47 +1,41 @@
 # Copyright (c) 2026 lifeboat.agents contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From entries to what is archived: reads files, scrubs, decides about the unknown, and keeps the
-list of paths for borg, the manifest's entries and what the archive must say about each path."""
+"""From entries to what is archived: reads files, scrubs, decides about the unknown, and keeps what
+the manifest and the archive's listing must say about each path."""
 
 from __future__ import annotations
 
 import dataclasses
 import errno
-import grp
 import hashlib
 import json
 import os
-import pwd
 import stat
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .config import BoxConfig
-from .errors import LifeboatError
-from .listing import Expected, lossy
+from .copies import Copy, RunDirectory
+from .listing import lossy
 from .look import Look, Looker
-from .manifest import (
-    DATABASE_COPY,
-    ENVIRONMENT_NAME,
-    HOME,
-    SCRUBBED,
-    SCRUBBED_COPY,
-    printable,
-)
-from .manifest import (
-    Entry as Record,
-)
+from .manifest import DATABASE_COPY, ENVIRONMENT_NAME, HOME, SCRUBBED, SCRUBBED_COPY, printable
 from .profile import ARCHIVED, KEEP, SCRUB, UNKNOWN
 from .scrub import Policy, Scrubbed, ScrubError, export_environment, scrub
 from .secrets import Scanner, as_dicts
-from .survey import Database, Survey
-from .walk import DIRECTORY, FIFO, FILE, SOCKET, SYMLINK, Entry
+from .survey import Candidate, Database, Survey
+from .walk import DIRECTORY, FIFO, FILE, SOCKET, SYMLINK
 
 _SCRUB_LIMIT = 16 << 20
+_ENVIRONMENT_LIMIT = 1 << 20
 _BATCH = 400
+# What changed in the last minutes is read as late as can be, just before borg reads it.
+_FRESH_SECONDS = 900
+HARD_LINK = "hardlink"
 KEPT, DROPPED, QUARANTINED = "kept", "dropped", "quarantined"
+_GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR, errno.ELOOP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,34 +47,8 @@ class Problem:
     hint: str = ""
 
 
-class Names:
-    """User and group names, looked up once."""
-
-    def __init__(self) -> None:
-        self._users: dict[int, str] = {}
-        self._groups: dict[int, str] = {}
-
-    def user(self, uid: int) -> str:
-        """The name of a user, the number where there is none."""
-        if uid not in self._users:
-            try:
-                self._users[uid] = pwd.getpwuid(uid).pw_name
-            except KeyError:
-                self._users[uid] = str(uid)
-        return self._users[uid]
-
-    def group(self, gid: int) -> str:
-        """The name of a group, the number where there is none."""
-        if gid not in self._groups:
-            try:
-                self._groups[gid] = grp.getgrgid(gid).gr_name
-            except KeyError:
-                self._groups[gid] = str(gid)
-        return self._groups[gid]
-
-
 class Assembly:
-    """What goes into one archive. `feed` is called with paths as they are settled."""
+    """What goes into one archive. `feed` is called with paths and how many of them are files."""
 
     def __init__(
         self,
@@ -91,149 +59,160 @@ class Assembly:
         survey: Survey,
         looker: Looker,
         scanner: Scanner,
-        feed: Callable[[list[bytes]], None],
+        run_directory: RunDirectory,
+        feed: Callable[[list[bytes], int], None],
     ) -> None:
         self._config = config
-        self._profile = profile
+        self._exported = profile.get("secrets", {}).get("environment", [])
         self._home = home
-        self._run_dir = Path(config.run_dir)
         self._survey = survey
         self._looker = looker
         self._scanner = scanner
+        self._run_directory = run_directory
         self._policy = Policy.of(profile, scanner)
         self._feed = feed
-        self._names = Names()
         self._batch: list[bytes] = []
+        self._files = 0
         self._links: dict[tuple[int, int], str] = {}
-        self._skipped_folders: set[str] = set()
-        self.records: dict[str, Record] = {}
-        self.expected: dict[bytes, Expected] = {}
+        self._fresh: list[Candidate] = []
+        self._fresh_after = (time.time() - _FRESH_SECONDS) * 1e9
+        self._reported: set[tuple[str, str]] = set()
+        self.records: dict[str, Candidate] = {}
+        self.copies: dict[bytes, Copy] = {}
         self.unknown: list[dict[str, str]] = []
         self.withheld = list(survey.withheld)
         self.findings: list[dict[str, Any]] = []
         self.to_be_supplied: list[dict[str, str]] = []
         self.environment: dict[str, dict[str, Any]] = {}
         self.problems: list[Problem] = []
-        self.volatile: set[bytes] = set()
 
-    # -- feeding ------------------------------------------------------------------------------
+    # -- feeding --------------------------------------------------------------------------------
 
     def absolute(self, path: str) -> str:
         """Where an entry of the home lies."""
         return f"{self._home}/{path}" if path else self._home
 
-    def archive(self, path: str, status: os.stat_result, *, any_size: bool = False) -> None:
-        """One absolute path goes into the archive."""
-        data = os.fsencode(path)
+    def archive(self, entry: Candidate) -> None:
+        """An entry of the home goes into the archive under its own path."""
+        data = os.fsencode(f"{self._home}/{entry.path}" if entry.path else self._home)
         if b"\r" in data:
             self.problems.append(
                 Problem(
                     True,
-                    f"{printable(path)!r}: borg cannot be given a name with a carriage return",
+                    f"{printable(entry.path)!r}: borg cannot be given a carriage return in a name",
                     "rename it, or drop it by a rule",
                 )
             )
             return
-        sized = None if any_size or not stat.S_ISREG(status.st_mode) else status.st_size
-        self.expected[lossy(data[1:])] = Expected(
-            status.st_mode, status.st_uid, status.st_gid, sized
-        )
-        self._batch.append(data)
+        if entry.classification not in ARCHIVED and entry.classification != UNKNOWN:
+            entry.classification = KEEP  # a folder that is there for what is in it
+        self.records[entry.path] = entry
+        self._push(data, entry.type == FILE or entry.type == HARD_LINK)
+
+    def archive_copy(self, copy: Copy) -> None:
+        """A file of the run directory goes into the archive."""
+        data = os.fsencode(copy.path)
+        self.copies[lossy(data[1:])] = copy
+        self._push(data, True)
+
+    def _push(self, path: bytes, is_file: bool) -> None:
+        self._batch.append(path)
+        self._files += is_file
         if len(self._batch) >= _BATCH:
             self.flush()
 
     def flush(self) -> None:
         """Hand the batch on."""
         if self._batch:
-            self._feed(self._batch)
-            self._batch = []
+            self._feed(self._batch, self._files)
+            self._batch, self._files = [], 0
 
-    def record(
-        self,
-        entry: Entry,
-        *,
-        kind: str | None = None,
-        look: Look | None = None,
-        stored: str = HOME,
-        target: str | None = None,
-        size: int | None = None,
-        sha256: str | None = None,
-    ) -> None:
-        """The manifest's line about an entry."""
-        status = entry.stat
-        classification = entry.classification if entry.classification in ARCHIVED else KEEP
-        self.records[entry.path] = Record(
-            path=entry.path,
-            type=kind or entry.type,
-            classification=UNKNOWN if entry.classification == UNKNOWN else classification,
-            size=size if size is not None else status.st_size if entry.type == FILE else 0,
-            mode=stat.S_IMODE(status.st_mode),
-            uid=status.st_uid,
-            gid=status.st_gid,
-            user=self._names.user(status.st_uid),
-            group=self._names.group(status.st_gid),
-            mtime_ns=status.st_mtime_ns,
-            sha256=sha256 if sha256 is not None else look.sha256 if look else None,
-            target=target if target is not None else entry.target,
-            stored=stored,
-        )
+    def archived_in_place(self) -> dict[str, Candidate]:
+        """The records that the archive holds under the home."""
+        return {
+            path: record
+            for path, record in self.records.items()
+            if record.stored == HOME and record.type not in (FIFO, SOCKET)
+        }
 
-    # -- entries ------------------------------------------------------------------------------
+    # -- entries --------------------------------------------------------------------------------
+
+    @property
+    def lively(self) -> bool:
+        """Whether somebody is at work in this home."""
+        return bool(self._fresh)
 
     def entries(self) -> None:
-        """Everything but the databases."""
+        """Everything but the databases and what changed in the last minutes."""
         databases = {database.path for database in self._survey.databases}
         for entry in self._survey.archived:
             if entry.path in databases:
                 continue
-            try:
-                self._entry(entry)
-            except OSError as error:
-                self._unreadable(entry, error)
+            if entry.type == FILE and entry.mtime_ns > self._fresh_after:
+                self._fresh.append(entry)
+                continue
+            self._try(entry)
         self.flush()
 
-    def _entry(self, entry: Entry) -> None:
-        if entry.type == DIRECTORY or entry.type == SYMLINK:
-            self._plain(entry)
+    def fresh_entries(self) -> None:
+        """What changed in the last minutes, in the state it has now."""
+        for entry in self._fresh:
+            try:
+                status = self._looker.status(entry.path)
+                if stat.S_ISREG(status.st_mode):
+                    entry.update(status)
+            except OSError as error:
+                self._unreadable(entry, error)
+                continue
+            self._try(entry)
+        self.flush()
+
+    def _try(self, entry: Candidate) -> None:
+        try:
+            self._entry(entry)
+        except OSError as error:
+            self._unreadable(entry, error)
+
+    def _entry(self, entry: Candidate) -> None:
+        if entry.type == FILE:
+            if entry.classification == SCRUB:
+                self._scrub(entry)
+            elif entry.classification == UNKNOWN:
+                self._unknown(entry)
+            else:
+                self._keep(entry)
         elif entry.type in (FIFO, SOCKET):
-            self.record(entry)  # known to the manifest, never read
-        elif entry.classification == SCRUB:
-            self._scrub(entry)
-        elif entry.classification == UNKNOWN:
-            self._unknown(entry)
-        else:
-            self._keep(entry)
+            self.records[entry.path] = entry  # known to the manifest, never read
+        elif entry.type == DIRECTORY or self._allow_link(entry):
+            self.archive(entry)
 
-    def _plain(self, entry: Entry) -> None:
-        if (
-            entry.type == SYMLINK
-            and entry.classification == UNKNOWN
-            and not self._allow_unknown(entry, "")
-        ):
-            return
-        self.record(entry)
-        self.archive(self.absolute(entry.path), entry.stat)
+    def _allow_link(self, entry: Candidate) -> bool:
+        unknown = entry.type == SYMLINK and entry.classification == UNKNOWN
+        return not unknown or self._allow_unknown(entry, "")
 
-    def _keep(self, entry: Entry) -> None:
-        first = self._hard_link(entry)
-        if first is not None:
-            self.record(entry, kind="hardlink", target=first)
-            self.archive(self.absolute(entry.path), entry.stat, any_size=True)
+    def _keep(self, entry: Candidate) -> None:
+        if self._hard_link(entry):
+            self.archive(entry)
             return
         look = self._looker.look(entry, self._survey.classifier.hashed(entry.rule))
         if look.secret and not self._scanner.accepts(entry.path, "private-key"):
             self._withhold(entry, f"{look.secret}, in a folder that is kept")
             return
-        self._note_findings(entry, look)
-        self.record(entry, look=look)
-        self.archive(self.absolute(entry.path), entry.stat)
+        if look.findings:
+            accepted = self._scanner.accepts
+            findings = [f for f in look.findings if not accepted(entry.path, f.rule)]
+            self.findings.extend(as_dicts(printable(entry.path), findings))
+        entry.sha256 = look.sha256
+        self.archive(entry)
 
-    def _unknown(self, entry: Entry) -> None:
+    def _unknown(self, entry: Candidate) -> None:
         look = self._looker.look(entry, None)
         if self._allow_unknown(entry, self._reason(entry, look)):
-            self._keep_unknown(entry, look)
+            if not self._hard_link(entry):
+                entry.sha256 = look.sha256
+            self.archive(entry)
 
-    def _reason(self, entry: Entry, look: Look) -> str:
+    def _reason(self, entry: Candidate, look: Look) -> str:
         """Why an unknown file is a secret, '' where it is not."""
         accepted = self._scanner.accepts
         rules = sorted({f.rule for f in look.findings if not accepted(entry.path, f.rule)})
@@ -241,13 +220,7 @@ class Assembly:
             return look.secret
         return f"the secret scan hit: {', '.join(rules)}" if rules else ""
 
-    def _keep_unknown(self, entry: Entry, look: Look) -> None:
-        first = self._hard_link(entry)
-        kind = "hardlink" if first is not None else None
-        self.record(entry, kind=kind, look=look, target=first)
-        self.archive(self.absolute(entry.path), entry.stat, any_size=first is not None)
-
-    def _allow_unknown(self, entry: Entry, reason: str) -> bool:
+    def _allow_unknown(self, entry: Candidate, reason: str) -> bool:
         """Decide about an unknown entry and report it: the whole by its topmost unknown path."""
         root = entry.unknown_root or entry.path
         if reason:
@@ -261,24 +234,22 @@ class Assembly:
         return False
 
     def _report(self, path: str, decision: str, reason: str) -> None:
-        item = {"path": printable(path), "decision": decision, "reason": reason}
-        if item not in self.unknown[-3:] and item not in self.unknown:
+        if (path, decision) not in self._reported:
+            self._reported.add((path, decision))
+            item = {"path": printable(path), "decision": decision, "reason": reason}
             self.unknown.append(item)
 
-    def _note_findings(self, entry: Entry, look: Look) -> None:
-        accepted = self._scanner.accepts
-        findings = [f for f in look.findings if not accepted(entry.path, f.rule)]
-        self.findings.extend(as_dicts(printable(entry.path), findings))
+    def _hard_link(self, entry: Candidate) -> bool:
+        """Whether the same file was archived before under another path."""
+        if entry.links < 2:
+            return False
+        first = self._links.setdefault((entry.device, entry.inode), entry.path)
+        if first == entry.path:
+            return False
+        entry.type, entry.target, entry.any_size = HARD_LINK, first, True
+        return True
 
-    def _hard_link(self, entry: Entry) -> str | None:
-        """The path under which the same file was archived before."""
-        if entry.stat.st_nlink < 2:
-            return None
-        key = (entry.stat.st_dev, entry.stat.st_ino)
-        first = self._links.setdefault(key, entry.path)
-        return None if first == entry.path else first
-
-    def _withhold(self, entry: Entry, reason: str) -> None:
+    def _withhold(self, entry: Candidate, reason: str) -> None:
         self.withheld.append(entry.path)
         self.problems.append(
             Problem(
@@ -288,9 +259,9 @@ class Assembly:
             )
         )
 
-    def _unreadable(self, entry: Entry, error: OSError) -> None:
+    def _unreadable(self, entry: Candidate, error: OSError) -> None:
         path = printable(entry.path)
-        if error.errno in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR, errno.ELOOP):
+        if error.errno in _GONE:
             self.problems.append(Problem(False, f"{path} vanished while it was read"))
             return
         self.problems.append(
@@ -301,9 +272,9 @@ class Assembly:
             )
         )
 
-    # -- scrubbed copies ------------------------------------------------------------------------
+    # -- scrubbed copies --------------------------------------------------------------------------
 
-    def _scrub(self, entry: Entry) -> None:
+    def _scrub(self, entry: Candidate) -> None:
         try:
             text = self._looker.read(entry, _SCRUB_LIMIT).decode("utf-8")
             result = scrub(entry.path, text, self._policy)
@@ -312,57 +283,42 @@ class Assembly:
             self.problems.append(
                 Problem(
                     True,
-                    f"{printable(entry.path)} was withheld: it cannot be scrubbed safely ({error})",
+                    f"{printable(entry.path)} was withheld, it cannot be scrubbed safely: {error}",
                     "repair its syntax, or drop it by a rule",
                 )
             )
             return
         self._place_scrubbed(entry, result)
 
-    def _place_scrubbed(self, entry: Entry, result: Scrubbed) -> None:
+    def _place_scrubbed(self, entry: Candidate, result: Scrubbed) -> None:
         data = result.text.encode("utf-8")
-        status = self.place(f"{SCRUBBED}/{entry.path}", data)
-        self.record(
-            entry, stored=SCRUBBED_COPY, size=len(data), sha256=hashlib.sha256(data).hexdigest()
-        )
-        self.archive(str(self._run_dir / SCRUBBED / entry.path), status)
+        copy = self._run_directory.write(f"{SCRUBBED}/{entry.path}", lambda file: file.write(data))
+        entry.stored, entry.size = SCRUBBED_COPY, len(data)
+        entry.sha256 = hashlib.sha256(data).hexdigest()
+        self.records[entry.path] = entry
+        self.archive_copy(copy)
         self.to_be_supplied += [
             {"path": printable(entry.path), "key": key} for key in dict.fromkeys(result.keys)
         ]
 
-    def place(self, name: str, data: bytes) -> os.stat_result:
-        """Write a file below the private run directory."""
-        path = self._run_dir / name
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            return os.lstat(path)
-        except OSError as error:
-            raise LifeboatError(
-                f"{path}: {error.strerror}",
-                hint="is there room for scrubbed copies in the run directory?",
-            ) from error
-
     def export_environments(self) -> None:
         """The names in every .env file, and the values that the profile calls harmless."""
-        exported = self._profile.get("secrets", {}).get("environment", [])
-        for path in self._survey.withheld:
-            if path.rpartition("/")[2] != ".env":
+        for entry in self._survey.secrets:
+            if entry.type != FILE or entry.path.rpartition("/")[2] != ".env":
                 continue
             try:
-                entry = Entry(path, FILE, self._looker.status(path), "secret", -1)
-                text = self._looker.read(entry, 1 << 20).decode("utf-8", "replace")
-            except OSError:
+                text = self._looker.read(entry, _ENVIRONMENT_LIMIT).decode("utf-8", "replace")
+            except OSError as error:
+                self._unreadable(entry, error)
                 continue
-            self.environment[printable(path)] = export_environment(text, self._policy, exported)
+            exported = export_environment(text, self._policy, self._exported)
+            self.environment[printable(entry.path)] = exported
         if self.environment:
             data = json.dumps({"format": 1, "files": self.environment}, indent=1).encode()
-            status = self.place(ENVIRONMENT_NAME, data)
-            self.archive(str(self._run_dir / ENVIRONMENT_NAME), status)
+            copy = self._run_directory.write(ENVIRONMENT_NAME, lambda file: file.write(data))
+            self.archive_copy(copy)
 
-    # -- databases ------------------------------------------------------------------------------
+    # -- databases --------------------------------------------------------------------------------
 
     def allow_database(self, database: Database) -> bool:
         """A database that no rule knows has to pass the scan like any unknown file."""
@@ -376,30 +332,32 @@ class Assembly:
             return False
         return self._allow_unknown(entry, self._reason(entry, look))
 
-    def report_not_sqlite(self, entry: Entry) -> None:
-        """Something named like a database that SQLite cannot read."""
-        if entry.path in self.records and not self._scanner.accepts(entry.path, "database"):
-            self.problems.append(
-                Problem(
-                    True,
-                    f"database {printable(entry.path)} is not readable: encrypted, or its header is damaged",
-                    "it was archived as it is; where that is right, accept it: "
-                    "{path: ..., rule: database} in accepted_findings",
+    def not_sqlite(self) -> None:
+        """Files named like a database that SQLite cannot read."""
+        for entry in self._survey.not_sqlite:
+            if entry.path in self.records and not self._scanner.accepts(entry.path, "database"):
+                self.problems.append(
+                    Problem(
+                        True,
+                        f"database {printable(entry.path)} is not readable: "
+                        "encrypted, or its header is damaged",
+                        "it was archived as it is; where that is right, accept it: "
+                        "{path: ..., rule: database} in accepted_findings",
+                    )
                 )
-            )
 
-    def database(self, database: Database, *, method: str, copy: Path | None) -> None:
+    def database(self, database: Database, *, method: str, place: Path | None) -> None:
         """A held database: the main file, with its write-ahead log where both are the point."""
         entry = database.entry
-        if copy is not None:
-            status = os.lstat(copy)
-            self.record(entry, stored=DATABASE_COPY, size=status.st_size)
-            self.archive(str(copy), status)
+        if place is not None:
+            copy = self._run_directory.finished_database(place)
+            entry.stored, entry.size = DATABASE_COPY, copy.size
+            self.records[entry.path] = entry
+            self.archive_copy(copy)
             return
-        held = os.stat(self.absolute(entry.path), follow_symlinks=False)
-        entry = Entry(entry.path, FILE, held, entry.classification, entry.rule)
-        self.record(entry)
-        self.archive(self.absolute(entry.path), held, any_size=method != "main")
+        entry.update(os.stat(self.absolute(entry.path), follow_symlinks=False))
+        entry.any_size = method != "main"
+        self.archive(entry)
         if method in ("pair", "raw"):
             for suffix in ("-wal", "-journal"):
                 self._side(database, suffix)
@@ -412,20 +370,20 @@ class Assembly:
             return
         if not stat.S_ISREG(status.st_mode) or not status.st_size:
             return
-        entry = Entry(path, FILE, status, database.entry.classification, database.entry.rule)
-        self.record(entry)
-        self.volatile.add(os.fsencode(self.absolute(path)))
-        self.archive(self.absolute(path), status, any_size=True)
+        side = database.side(suffix, status)
+        side.any_size = True
+        self.archive(side)
+
+    # -- the end ----------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Files that changed since they were read: their hashes say nothing any more."""
         for path, record in self.records.items():
-            if record.type != FILE or record.stored != HOME or record.sha256 is None:
+            if record.sha256 is None or record.stored != HOME:
                 continue
             try:
                 status = self._looker.status(path)
             except OSError:
                 continue
-            if (status.st_size, status.st_mtime_ns) != (record.size, record.mtime_ns):
-                self.records[path] = dataclasses.replace(record, sha256=None, changed=True)
-                self.volatile.add(os.fsencode(self.absolute(path)))
+            if status.st_mtime_ns != record.mtime_ns or status.st_size != record.size:
+                record.sha256, record.changed, record.any_size = None, True, True

@@ -18,7 +18,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from .borg_codes import ERROR, SUCCESS, ExitCode, explain
 from .errors import CouldNotRun, LifeboatError
@@ -123,8 +123,7 @@ class RepositoryInfo:
     archives: tuple[ArchiveInfo, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One entry of an archive's listing; the path is as borg stores it, without leading slash."""
 
     path: bytes
@@ -170,12 +169,26 @@ def parse_progress(line: bytes) -> Progress | None:
     )
 
 
-def parse_listing(data: bytes) -> Iterator[Item]:
-    """The items of `list` in the format that this class asks for."""
-    for record in data.split(b"\0"):
-        if record:
+class ListingReader:
+    """Turns borg's listing into items as it arrives."""
+
+    def __init__(self, take: Callable[[Item], None]) -> None:
+        self._take = take
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        """The next bytes of the listing."""
+        *records, self._rest = (self._rest + data).split(b"\0")
+        for record in records:
             kind, mode, uid, gid, size, path = record.split(b" ", 5)
-            yield Item(path, kind.decode(), mode.decode(), int(uid), int(gid), int(size))
+            self._take(Item(path, kind.decode(), mode.decode(), int(uid), int(gid), int(size)))
+
+
+def parse_listing(data: bytes) -> list[Item]:
+    """The items of `list` in the format that this class asks for."""
+    items: list[Item] = []
+    ListingReader(items.append).feed(data)
+    return items
 
 
 def _json_line(line: bytes) -> dict[str, Any]:
@@ -222,6 +235,10 @@ class CreateSession:
     def abort(self) -> None:
         """End without an archive."""
         self._running.abort()
+
+    def pump(self, seconds: float) -> None:
+        """Take what borg says for a while."""
+        self._running.pump(seconds)
 
     def finish(self) -> Created:
         """End of the paths: wait for the archive, or raise BorgError."""
@@ -317,10 +334,18 @@ class Borg:
         data = self._json("list", ["--json", self._access.url])
         return _repository_info(data)
 
-    def list_archive(self, archive: str) -> Iterator[Item]:
-        """The archive's own listing. Text, not JSON lines: 2.5 times faster on 50,000 files."""
-        completed = self._call("list", ["--format", _LIST_FIELDS, f"{self._access.url}::{archive}"])
-        return parse_listing(completed.stdout)
+    def list_archive(
+        self, archive: str, take: Callable[[Item], None] | None = None
+    ) -> Sequence[Item]:
+        """The archive's own listing; with `take`, item by item while borg writes it.
+
+        Text with NUL at the end of an item, not JSON lines: those cost twice the time.
+        """
+        items: list[Item] = []
+        reader = ListingReader(take or items.append)
+        arguments = ["--format", _LIST_FIELDS, f"{self._access.url}::{archive}"]
+        self._call("list", arguments, on_output=reader.feed)
+        return items
 
     def info(self) -> RepositoryInfo:
         """The repository: id, encryption, last change."""
@@ -395,9 +420,16 @@ class Borg:
             raise BorgError(subcommand, code, completed, msgid)
         return code
 
-    def _call(self, subcommand: str, arguments: Sequence[str]) -> Completed:
+    def _call(
+        self,
+        subcommand: str,
+        arguments: Sequence[str],
+        *,
+        on_output: Callable[[bytes], None] | None = None,
+    ) -> Completed:
+        argv = self._argv(subcommand, arguments)
         with self._environment() as (env, fds):
-            completed = self._runner.run(self._argv(subcommand, arguments), env=env, pass_fds=fds)
+            completed = self._runner.run(argv, env=env, pass_fds=fds, on_output=on_output)
         code = self.judge(subcommand, completed)
         if code.severity != SUCCESS and subcommand in ("list", "info"):
             raise BorgError(subcommand, code, completed, code.name)

@@ -65,17 +65,21 @@ def engine(directory: str, entry: str = ENTRY) -> list[dict[str, str]]:
         if not path.is_file():
             raise BoxError(f"{path} is missing: the collection is not complete. Install it again.")
         found[name] = path.read_text(encoding="utf-8")
-        wanted += _imports(found[name])
+        wanted += _imports(found[name], path)
     return [
         {"path": f"{PACKAGE}/{name}.py", "content": content}
         for name, content in sorted(found.items())
     ]
 
 
-def _imports(content: str) -> list[str]:
+def _imports(content: str, path: Path) -> list[str]:
     """Name the modules beside this one that it imports, ``from .x import y`` or ``from . import x``."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(content)):
+    try:
+        tree = ast.parse(content)
+    except SyntaxError as error:
+        raise BoxError(f"{path} cannot be read as Python: {error}") from error
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
             names += [node.module.split(".")[0]] if node.module else [a.name for a in node.names]
     return names

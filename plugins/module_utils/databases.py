@@ -6,18 +6,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
+import json
 import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import LifeboatError
+from .assemble import Assembly, Problem
+from .copies import RunDirectory
 from .hold import BACKUP, MAIN, PAIR, RAW, Held, Holder, Request, reader_slot
-from .manifest import DATABASES, printable
+from .look import Cache, mark_of
+from .manifest import printable
 from .privilege import Identity
-from .sqlite import ROLLBACK, WAL, Questions, matching
-from .survey import Database
+from .sqlite import ROLLBACK, Questions, matching
+from .survey import Candidate, Database
 from .walk import open_below
 
 
@@ -31,12 +36,23 @@ class HeldDatabase:
         self.held = Held(RAW, database.header.journal_mode)
         self.method = RAW
         self.report: dict[str, Any] = {}
+        self.asked = False
         self.mark: tuple[Any, ...] = ()
 
     @property
     def path(self) -> str:
         """Relative to the home."""
         return self.database.path
+
+    @property
+    def check(self) -> str:
+        """What its check said, or why there was none."""
+        return str(
+            self.held.error
+            or self.report.get("quick_check")
+            or self.report.get("error")
+            or "not checked"
+        )
 
 
 class Databases:
@@ -50,15 +66,18 @@ class Databases:
         identity: Identity,
         profile: Mapping[str, Any],
         mode: str,
-        run_dir: Path,
+        run_directory: RunDirectory,
+        cache: Cache,
     ) -> None:
         self._home = home
         self._descriptor = home_descriptor
         self._identity = identity
         self._profile = profile
         self._mode = mode
-        self._run_dir = run_dir
+        self._run_directory = run_directory
+        self._cache = cache
         self._group: int | None = None
+        self.problems: list[Problem] = []
         self.all: list[HeldDatabase] = []
 
     def hold(self, databases: list[Database]) -> None:
@@ -123,13 +142,65 @@ class Databases:
             return (item.method, f"unreadable: {error.strerror}")
         return (item.method,)
 
-    def broken_holds(self) -> list[HeldDatabase]:
+    def judge_holds(self) -> list[Problem]:
         """Databases that did not stand still: somebody does not honour SQLite's locks."""
         return [
-            item
+            Problem(
+                True,
+                f"database {printable(item.path)} changed while it was held: its copy may be torn",
+                "does a program replace the file, or write to it without SQLite's locks?",
+            )
             for item in self.all
             if item.method in (MAIN, PAIR) and self._mark(item) != item.mark
         ]
+
+    def archive(self, assembly: Assembly) -> None:
+        """Hand the held files over, and let each child look into its database meanwhile."""
+        for item in self.all:
+            if item.held.error:
+                self.problems.append(
+                    Problem(
+                        True,
+                        f"database {printable(item.path)} could not be opened: {item.held.error}",
+                        "it was archived as it is; is it encrypted, damaged, or held by a program?",
+                    )
+                )
+            assembly.database(item.database, method=item.method, place=item.copy)
+            known = None
+            if item.method == MAIN:
+                known = self._cache.get(*self._key(item))
+            if known is not None:
+                item.report = json.loads(known)
+            elif not item.held.error:
+                item.holder.ask_report()
+                item.asked = True
+        assembly.flush()
+
+    def reports(self) -> None:
+        """Fetch what the children saw."""
+        for item in self.all:
+            if not item.asked:
+                continue
+            item.report = item.holder.report()
+            if item.check != "ok":
+                self.problems.append(
+                    Problem(
+                        True,
+                        f"database {printable(item.path)} fails its check: {item.check}",
+                        "it was archived as it is; restore it from an earlier archive",
+                    )
+                )
+            elif item.method == MAIN:
+                self._cache.put(*self._key(item), json.dumps(item.report).encode())
+
+    def _key(self, item: HeldDatabase) -> tuple[bytes, bytes]:
+        """Cached under a name that no file below the home can have, and by what was asked."""
+        asked = json.dumps(dataclasses.asdict(item.holder.request.questions), sort_keys=True)
+        digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
+        return (
+            b"/database/" + os.fsencode(item.path),
+            mark_of(item.database.entry) + digest.encode() + b" ",
+        )
 
     def release(self) -> None:
         """Let go of all, without closing a connection."""
@@ -138,46 +209,27 @@ class Databases:
 
     def _copy_place(self, database: Database) -> Path:
         """An empty file for the copy. Its group is one that only the copying child is given."""
-        path = self._run_dir / DATABASES / database.path
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-        except OSError as error:
-            raise LifeboatError(
-                f"{path}: {error.strerror}", hint="is there room in the run directory?"
-            ) from error
-        if os.geteuid() == 0:
-            self._share(path)
-        return path
-
-    def _share(self, path: Path) -> None:
-        if self._group is None:
+        if self._group is None and os.geteuid() == 0:
             self._group = _private_group()
-        if self._group is None:
-            return
-        os.chown(path, -1, self._group)
-        os.chmod(path, 0o640)
-        for folder in path.parents:
-            if not folder.is_relative_to(self._run_dir):
-                break
-            os.chown(folder, -1, self._group)
-            os.chmod(folder, 0o710)
+        return self._run_directory.place_for_database(database.path, self._group)
 
-    def describe(self, item: HeldDatabase, size: int) -> dict[str, Any]:
-        """The manifest's record of a database."""
-        report = item.report
-        return {
-            "path": printable(item.path),
-            "journal_mode": WAL if item.database.header.journal_mode == WAL else "rollback",
-            "method": item.method,
-            "quick_check": report.get("quick_check") or report.get("error") or item.held.error,
-            "schema_sha256": report.get("schema_sha256", ""),
-            "user_version": report.get("user_version"),
-            "application_id": report.get("application_id"),
-            "tables": report.get("tables", {}),
-            "newest": report.get("newest"),
-            "size": size,
-        }
+    def describe(self, records: Mapping[str, Candidate]) -> list[dict[str, Any]]:
+        """The manifest's records of all databases."""
+        return [
+            {
+                "path": printable(item.path),
+                "journal_mode": item.database.header.journal_mode,
+                "method": item.method,
+                "quick_check": item.check,
+                "schema_sha256": item.report.get("schema_sha256", ""),
+                "user_version": item.report.get("user_version"),
+                "application_id": item.report.get("application_id"),
+                "tables": item.report.get("tables", {}),
+                "newest": item.report.get("newest"),
+                "size": records[item.path].size if item.path in records else 0,
+            }
+            for item in self.all
+        ]
 
 
 def _private_group() -> int | None:

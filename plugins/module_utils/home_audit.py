@@ -6,27 +6,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .assemble import Assembly
 from .classify import Classifier
 from .config import BoxConfig
+from .copies import Copy, RunDirectory
 from .look import Cache, Looker
 from .manifest import printable
 from .privilege import lookup
 from .profile import KEEP, SCRUB
 from .secrets import Scanner
-from .survey import Survey
-from .walk import DIRECTORY, FILE, Entry, open_home
+from .survey import Candidate, Survey
+from .walk import DIRECTORY, open_home
 
 
-class _Paper(Assembly):
-    """An assembly that writes no scrubbed copies."""
+class _Paper(RunDirectory):
+    """A run directory that writes nothing."""
 
-    def place(self, name: str, data: bytes) -> os.stat_result:
-        return os.stat("/")
+    def write(self, name: str, write: Callable[[IO[bytes]], object]) -> Copy:
+        return Copy(f"{self.path}/{name}", os.stat("/"))
 
 
 def audit(config: BoxConfig, profile: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,18 +40,20 @@ def audit(config: BoxConfig, profile: Mapping[str, Any]) -> dict[str, Any]:
         scanner = Scanner(config.secret_patterns, config.accepted_findings)
         cache = Cache(Path(config.state_dir) / "files.cache", scanner.version)
         looker = Looker(descriptor, scanner, cache)
-        assembly = _Paper(
+        assembly = Assembly(
             config=config,
             profile=profile,
             home=home,
             survey=survey,
             looker=looker,
             scanner=scanner,
-            feed=lambda paths: None,
+            run_directory=_Paper(config.run_dir),
+            feed=lambda paths, files: None,
         )
         for database in survey.databases:
             assembly.allow_database(database)
         assembly.entries()
+        assembly.fresh_entries()
         looker.close()
     finally:
         os.close(descriptor)
@@ -61,7 +64,7 @@ def audit(config: BoxConfig, profile: Mapping[str, Any]) -> dict[str, Any]:
         key = (entry.classification, _topmost(entry))
         row = rows.setdefault(key, [0, 0])
         row[0] += 1
-        row[1] += entry.stat.st_size if entry.type == FILE else 0
+        row[1] += entry.size
     return {
         "agent": config.agent,
         "home": home,
@@ -77,7 +80,7 @@ def audit(config: BoxConfig, profile: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "path": printable(d.path),
                 "journal_mode": d.header.journal_mode,
-                "size": d.entry.stat.st_size,
+                "size": d.entry.size,
             }
             for d in survey.databases
         ],
@@ -97,6 +100,6 @@ def audit(config: BoxConfig, profile: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _topmost(entry: Entry) -> str:
+def _topmost(entry: Candidate) -> str:
     first, slash, _rest = entry.path.partition("/")
     return first + slash

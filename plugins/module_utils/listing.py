@@ -6,22 +6,27 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 from .borg import Item
 
 _FIRST = 5
 
 
-@dataclasses.dataclass(frozen=True)
-class Expected:
+class Expected(Protocol):
     """What an archive has to say about a path."""
 
+    path: str
     mode: int  # with the type
     uid: int
     gid: int
-    size: int | None  # None: may differ (a held write-ahead log, a hard link)
+    size: int
+    mtime_ns: int
+    any_size: bool  # a held write-ahead log, a hard link
+    seen: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,35 +55,82 @@ class Comparison:
         return "; ".join(parts) or f"{self.compared} entries as the manifest says"
 
 
-def compare(expected: Mapping[bytes, Expected], items: Iterable[Item]) -> Comparison:
-    """Every path of both sides is looked at once."""
-    seen = set()
-    unexpected, replaced, resized = [], [], []
-    for item in items:
-        want = expected.get(item.path)
-        if want is None:
-            unexpected.append(item.path)
-            continue
-        seen.add(item.path)
-        if (item.mode[:1] != "h" and item.mode != _filemode(want.mode)) or (item.uid, item.gid) != (
-            want.uid,
-            want.gid,
-        ):
-            replaced.append(item.path)
-        elif want.size is not None and item.mode[:1] == "-" and item.size != want.size:
-            resized.append(item.path)
-    missing = sorted(path for path in expected if path not in seen)
-    return Comparison(len(seen), tuple(missing), tuple(unexpected), tuple(replaced), tuple(resized))
+class Comparer:
+    """Takes the listing item by item while borg still writes it."""
+
+    def __init__(
+        self, home: str, records: Mapping[str, Expected], others: Mapping[bytes, Expected]
+    ) -> None:
+        """`records` are the entries that lie in the archive under the home, by path below it;
+        `others` are copies, by the path that borg stores."""
+        self._home = os.fsencode(home)[1:]
+        self._prefix = self._home + b"/"
+        self._records = records
+        self._others = others
+        self._odd = {lossy(os.fsencode(path)): path for path in records if not _utf8(path)}
+        self._unexpected: list[bytes] = []
+        self._replaced: list[bytes] = []
+        self._resized: list[bytes] = []
+        self._compared = 0
+        self._modes: dict[int, str] = {}
+        for expected in (*records.values(), *others.values()):
+            expected.seen = False
+
+    def find(self, path: bytes) -> Expected | None:
+        """What is expected at a path as borg prints it."""
+        other = self._others.get(path)
+        if other is not None:
+            return other
+        if path == self._home:
+            return self._records.get("")
+        if not path.startswith(self._prefix):
+            return None
+        rest = path[len(self._prefix) :]
+        name = self._odd.get(rest)
+        return self._records.get(name if name is not None else rest.decode("utf-8", "replace"))
+
+    def take(self, item: Item) -> None:
+        """One item of the listing."""
+        want = self.find(item.path)
+        if want is None or want.seen:
+            self._unexpected.append(item.path)
+            return
+        want.seen = True
+        self._compared += 1
+        mode = self._modes.get(want.mode)
+        if mode is None:
+            mode = self._modes[want.mode] = stat.filemode(want.mode)
+        same = item.mode == mode or item.mode == "h" + mode[1:]  # h: a hard link
+        if not same or item.uid != want.uid or item.gid != want.gid:
+            self._replaced.append(item.path)
+        elif item.mode[0] == "-" and not want.any_size and item.size != want.size:
+            self._resized.append(item.path)
+
+    def result(self) -> Comparison:
+        """The outcome, once the listing has ended."""
+        missing = [
+            self._prefix + os.fsencode(path) if path else self._home
+            for path, record in self._records.items()
+            if not record.seen
+        ]
+        missing += [path for path, record in self._others.items() if not record.seen]
+        return Comparison(
+            self._compared,
+            tuple(sorted(missing)),
+            tuple(self._unexpected),
+            tuple(self._replaced),
+            tuple(self._resized),
+        )
 
 
-_MODES: dict[int, str] = {}
-
-
-def _filemode(mode: int) -> str:
-    text = _MODES.get(mode)
-    if text is None:
-        text = _MODES[mode] = stat.filemode(mode)
-    return text
+def _utf8(path: str) -> bool:
+    if path.isascii():
+        return True
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def lossy(path: bytes) -> bytes:

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .databases import HeldDatabase
-from .manifest import Entry, printable
+from .manifest import printable
+from .survey import Candidate
 from .walk import open_below
 
 _LIMIT = 1 << 20
@@ -29,7 +30,7 @@ class Outside:
         self._found: dict[str, str] = {}
 
     def collect(
-        self, records: Mapping[str, Entry], databases: list[HeldDatabase]
+        self, records: Mapping[str, Candidate], databases: list[HeldDatabase]
     ) -> list[dict[str, str]]:
         """[{"path", "source"}], each path once."""
         for item in databases:

@@ -15,6 +15,7 @@ import os
 import selectors
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -52,6 +53,9 @@ class Running(Protocol):
     def feed(self, data: bytes) -> None:
         """Queue input; takes what the command has to say meanwhile."""
 
+    def pump(self, seconds: float) -> None:
+        """Take what the command has to say for a while."""
+
     def finish(self) -> Completed:
         """Close the input and wait for the end."""
 
@@ -70,6 +74,7 @@ class Runner(Protocol):
         pass_fds: Sequence[int] = (),
         stdin: bytes = b"",
         on_line: LineReader | None = None,
+        on_output: LineReader | None = None,
     ) -> Completed: ...
 
     def start(
@@ -89,14 +94,20 @@ def _die_with_parent() -> None:
 
 
 class _Stream:
-    """Collects what arrives on one pipe; hands out whole lines when somebody reads them."""
+    """What arrives on one pipe: collected, read by lines as well, or handed on as it comes."""
 
-    def __init__(self, on_line: LineReader | None) -> None:
+    def __init__(
+        self, *, on_line: LineReader | None = None, on_output: LineReader | None = None
+    ) -> None:
         self.data = bytearray()
         self._rest = b""
         self._on_line = on_line
+        self._on_output = on_output
 
     def take(self, chunk: bytes) -> None:
+        if self._on_output is not None:
+            self._on_output(chunk)
+            return
         self.data += chunk
         if self._on_line is None:
             return
@@ -114,7 +125,8 @@ class Process:
         *,
         env: Mapping[str, str],
         pass_fds: Sequence[int],
-        on_line: LineReader | None,
+        on_line: LineReader | None = None,
+        on_output: LineReader | None = None,
     ) -> None:
         self._argv = tuple(argv)
         self._process = subprocess.Popen(
@@ -135,7 +147,7 @@ class Process:
         self._pending = bytearray()
         self._closing = False
         self._selector = selectors.DefaultSelector()
-        self.stdout, self.stderr = _Stream(None), _Stream(on_line)
+        self.stdout, self.stderr = _Stream(on_output=on_output), _Stream(on_line=on_line)
         for pipe, stream in ((process.stdout, self.stdout), (process.stderr, self.stderr)):
             os.set_blocking(pipe.fileno(), False)
             self._selector.register(pipe, selectors.EVENT_READ, stream)
@@ -144,6 +156,11 @@ class Process:
     def feed(self, data: bytes) -> None:
         self._pending += data
         self._pump(0)
+
+    def pump(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._selector.get_map() and time.monotonic() < deadline:
+            self._pump(max(0.0, deadline - time.monotonic()))
 
     def finish(self) -> Completed:
         self._closing = True
@@ -227,8 +244,9 @@ class Subprocesses:
         pass_fds: Sequence[int] = (),
         stdin: bytes = b"",
         on_line: LineReader | None = None,
+        on_output: LineReader | None = None,
     ) -> Completed:
-        process = Process(argv, env=env, pass_fds=pass_fds, on_line=on_line)
+        process = Process(argv, env=env, pass_fds=pass_fds, on_line=on_line, on_output=on_output)
         process.feed(stdin)
         return process.finish()
 

@@ -46,7 +46,8 @@ def backup(status: Mapping[str, Any]) -> str:
         else:
             lines.append(f"  {name:<12} FAILED: {values.get('error', 'no archive')}")
     for item in status.get("databases", []):
-        lines.append(f"  database     {item['path']} ({item['method']})")
+        check = "" if item["quick_check"] == "ok" else f", {item['quick_check']}"
+        lines.append(f"  database     {item['path']} ({item['method']}{check})")
     lines += _unknown(status)
     if status.get("findings_count"):
         lines.append(

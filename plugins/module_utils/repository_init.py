@@ -276,6 +276,11 @@ def hint(return_code: int, text: str) -> str:
         )
     if return_code == 52:
         return "The passphrase of the escrow does not open the key: were both from the same box?"
+    if return_code in (26, 64):
+        return (
+            "What the storage host holds is not what this box wrote last. Look at the storage host, "
+            "and recover the right state with playbooks/rollback.yml."
+        )
     if "resolve hostname" in text or "Connection refused" in text or "timed out" in text:
         return "Check repository_address and repository_port of the storage host."
     return ""

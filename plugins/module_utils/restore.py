@@ -19,7 +19,8 @@ from typing import Any
 
 from .process import Runner
 from .restore_manifest import SIZE_LIMIT, RestoreError, RestoreManifest, parse, show
-from .restore_partial import ENDING, PartialSwitch, archive_paths, choose, open_aside, report
+from .restore_partial import ENDING, PartialSwitch, archive_paths, choose, open_aside
+from .restore_partial import report as report_moves
 from .restore_partial import undo as undo_paths
 from .restore_session import RUN_DIRECTORY, USER, EscrowedAccess, Session, session
 from .restore_switch import (
@@ -174,9 +175,9 @@ def stage(request: Request) -> dict[str, Any]:
     """The extracted archive has the shape, owners, modes and times of the home it will be."""
     with _staging(request) as (_, _, staging):
         state = _required(read_state(staging), "extracted", "staged", "switching", "switched")
-        manifest = _chosen(staging, request.agent, state)
         if state.step != "extracted":
-            return {"changed": False, **_staged_report(request, manifest)}
+            return {"changed": False, **state.report}
+        manifest = _chosen(staging, request.agent, state)
         os.chmod(staging, 0o700)
         who = owners(request.user, manifest.agent.uid, manifest.agent.gid)
         applied = Apply(staging, manifest, who, change_owners=os.geteuid() == 0).run()
@@ -184,13 +185,13 @@ def stage(request: Request) -> dict[str, Any]:
         os.chmod(staging, 0o711)
         databases = [item.path for item in manifest.databases]
         folded = fold_all(f"{request.staging}/home", databases, who.uid, who.gid)
-        write_state(staging, state.at("staged", entries=applied.entries))
-    return {
-        "changed": True,
-        **_staged_report(request, manifest),
-        "applied": applied.report(),
-        "folded": [vars(item) for item in folded],
-    }
+        report = {
+            **_staged_report(request, manifest),
+            "applied": applied.report(),
+            "folded": [vars(item) for item in folded],
+        }
+        write_state(staging, state.at("staged", report=report))
+    return {"changed": True, **report}
 
 
 def _chosen(staging: int, agent: str, state: State) -> RestoreManifest:
@@ -263,7 +264,7 @@ def _switch_paths(
             os.close(kept)
     os.fsync(parent)
     write_state(staging, state.at("switched"))
-    return {**_switched(request, Switched(True, aside, "paths")), "paths": report(moves)}
+    return {**_switched(request, Switched(True, aside, "paths")), "paths": report_moves(moves)}
 
 
 def undo(request: Request) -> dict[str, Any]:

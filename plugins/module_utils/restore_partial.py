@@ -192,13 +192,19 @@ class PartialSwitch:
 def undo(home: int, aside: int, rename: RenameAt = renameat2) -> list[str]:
     """Everything that the note names is put back; what was new is kept in its stead."""
     done = []
-    for move in reversed(read_note(aside)):
+    moves = read_note(aside)
+    noted = {move.path for move in moves}
+    for move in reversed(moves):
         parent, _, name = move.path.rpartition("/")
         kept = descend(aside, f"home/{parent}", create=True)
         place = descend(home, parent, create=True)
         try:
             held = exists(name, kept)
             stands = exists(name, place)
+            for ending in SIDE_FILES if move.new else ():
+                # Its own log, written since: it must not be found beside the former database.
+                if f"{move.path}{ending}" not in noted and exists(name + ending, place):
+                    rename(place, name + ending, kept, name + ending, RENAME_NOREPLACE)
             if move.old and held is not None and held.st_ino == move.old:
                 if stands is None:
                     rename(kept, name, place, name, RENAME_NOREPLACE)

@@ -154,6 +154,7 @@ def demoted(argv: Sequence[str], account: pwd.struct_passwd) -> list[str]:
         "--no-new-privs",
         "--inh-caps=-all",
         "--bounding-set=-all",
+        "--pdeathsig=KILL",  # a module that is killed leaves no borg behind
         "--",
         *argv,
     ]
@@ -199,11 +200,17 @@ class Confined:
         pass_fds: Sequence[int] = (),
         stdin: bytes = b"",
         on_line: LineReader | None = None,
+        on_output: LineReader | None = None,
     ) -> Completed:
         env = {**env, **self._environment}
         fds = self._descriptors(pass_fds)
         return self._runner.run(
-            self._argv(argv), env=env, pass_fds=fds, stdin=stdin, on_line=on_line
+            self._argv(argv),
+            env=env,
+            pass_fds=fds,
+            stdin=stdin,
+            on_line=on_line,
+            on_output=on_output,
         )
 
     def start(

@@ -22,7 +22,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .restore_manifest import RestoreError
@@ -51,7 +51,7 @@ class State:
     old_inode: int = 0
     moved_aside: str = ""
     started: str = ""
-    entries: int = 0
+    report: dict[str, Any] = field(default_factory=dict)
 
     def at(self, step: str, **changes: Any) -> State:
         return replace(self, step=step, **changes)
@@ -345,4 +345,5 @@ def _is_precious(inode: int, state: State) -> bool:
 
 
 def describe(state: State | None) -> Mapping[str, Any] | None:
-    return asdict(state) if state is not None else None
+    """The state without its long report."""
+    return asdict(replace(state, report={})) if state is not None else None

@@ -180,6 +180,7 @@ class Apply:
         self._take_home()
         with opened("home", self.staging) as home:
             self._place(home)
+            self._make_fifos(home)
             self._finish(home, "", 0)
             self._attributes_of_directory(home, "")
         self.applied.missing = sorted(
@@ -246,6 +247,18 @@ class Apply:
                 os.close(destination)
         finally:
             os.close(source)
+
+    def _make_fifos(self, home: int) -> None:
+        """A named pipe has no content to archive: its name and mode are all there is to it."""
+        for entry in self.manifest.entries.values():
+            if entry.type == "fifo":
+                parent, _, name = entry.path.rpartition("/")
+                folder = descend(home, parent, create=True)
+                try:
+                    if exists(name, folder) is None:
+                        os.mkfifo(name, 0o600, dir_fd=folder)
+                finally:
+                    os.close(folder)
 
     def _finish(self, directory: int, path: str, depth: int) -> None:
         """Owner, mode and times of everything below, children before their folder."""

@@ -80,6 +80,7 @@ class Served:
     agent: str
     initialised: bool
     sealed: bool
+    lost: bool
     subvolume: bool
     limit: int | None
     keys: int
@@ -132,16 +133,27 @@ class StorageHost:
             keys = self._ensure_keys(account)
             self._ensure_lock(account, passwd)
             self._ensure_counters(account, passwd)
-            subvolume = self._ensure_directory(account)
-            limit = self._ensure_limit(account) if subvolume else None
-            initialised = self._ensure_ownership(account, passwd)
-            if initialised:
-                self._ensure_marker(account)
-            self._result.accounts.append(
-                Served(account.agent, initialised, initialised, subvolume, limit, keys)
-            )
+            self._result.accounts.append(self._ensure_repository(account, passwd, keys))
         self._report_unmanaged({account.name for account in wanted})
         return self._result
+
+    def _ensure_repository(
+        self, account: Account, passwd: pwd.struct_passwd | None, keys: int
+    ) -> Served:
+        if self._is_lost(account):
+            self._result.warnings.append(
+                f"The repository of agent {account.agent} is GONE from {account.path}, where it was "
+                "sealed. Nothing is made in its place. Recover it from a snapshot "
+                "(playbooks/rollback.yml). Only if its history may be given up, remove "
+                f"{self._marker(account)} and its entries in the escrow file and on the box."
+            )
+            return Served(account.agent, False, False, True, False, None, keys)
+        subvolume = self._ensure_directory(account)
+        limit = self._ensure_limit(account) if subvolume else None
+        initialised = self._ensure_ownership(account, passwd)
+        if initialised:
+            self._ensure_marker(account)
+        return Served(account.agent, initialised, initialised, False, subvolume, limit, keys)
 
     # accounts
 
@@ -198,9 +210,15 @@ class StorageHost:
         if passwd is not None:
             self._set_ownership(str(path), Ownership(passwd.pw_uid, passwd.pw_gid, 0o600))
 
+    def _marker(self, account: Account) -> Path:
+        return Path(self._home(account)) / "sealed"
+
+    def _is_lost(self, account: Account) -> bool:
+        return self._marker(account).exists() and not (Path(account.path) / "config").is_file()
+
     def _ensure_marker(self, account: Account) -> None:
         """Remember that there was a repository once: a lost one is not begun again in silence."""
-        path = Path(self._home(account)) / "sealed"
+        path = self._marker(account)
         if not path.exists():
             self._change(f"repository of {account.agent} is new: it is not created a second time")
             if not self._check_mode:
@@ -245,7 +263,7 @@ class StorageHost:
             ("quota", account.quota),
             ("lock", f"{self._layout.lock_directory}/{account.agent}"),
             ("counters", f"{home}/counters.json"),
-            ("marker", f"{home}/sealed"),
+            ("marker", str(self._marker(account))),
         ):
             command = command.replace("{" + name + "}", value)
         options = ",".join([*self._layout.key_options, f'command="{_quoted(command)}"'])

@@ -8,27 +8,89 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
-from typing import Any
 
 from .classify import Classifier
-from .look import is_candidate
+from .manifest import HOME
 from .profile import DROP, KEEP, RUNTIME, SCRUB, SECRET, UNKNOWN
 from .sqlite import HEADER_SIZE, SIDE_FILES, SUFFIXES, Header, parse_header
 from .walk import DIRECTORY, FILE, OTHER, Entry, FolderStack, Trouble, Walk, open_file
+
+
+class Candidate:
+    """One entry on its way into the archive, and what the manifest says of it.
+
+    Slots of plain numbers instead of a stat result: a home may have 200,000 of them.
+    """
+
+    __slots__ = (
+        "any_size",
+        "changed",
+        "classification",
+        "ctime_ns",
+        "device",
+        "gid",
+        "inode",
+        "links",
+        "mode",
+        "mtime_ns",
+        "path",
+        "rule",
+        "seen",
+        "sha256",
+        "size",
+        "stored",
+        "target",
+        "type",
+        "uid",
+        "unknown_root",
+    )
+
+    def __init__(self, entry: Entry) -> None:
+        self.path = entry.path
+        self.type = entry.type
+        self.classification = entry.classification
+        self.rule = entry.rule
+        self.target = entry.target
+        self.unknown_root = entry.unknown_root
+        self.sha256: str | None = None
+        self.stored = HOME
+        self.changed = False  # since it was read: the hash was taken back
+        self.any_size = False  # the archive may hold another size
+        self.seen = False  # in the archive's listing
+        self.update(entry.stat)
+
+    def update(self, status: os.stat_result) -> None:
+        """Take over a later state."""
+        self.mode = status.st_mode
+        self.uid = status.st_uid
+        self.gid = status.st_gid
+        self.size = status.st_size if self.type == FILE else 0
+        self.mtime_ns = status.st_mtime_ns
+        self.ctime_ns = status.st_ctime_ns
+        self.inode = status.st_ino
+        self.device = status.st_dev
+        self.links = status.st_nlink
 
 
 @dataclasses.dataclass(frozen=True)
 class Database:
     """A database that goes into the archive, and its side files."""
 
-    entry: Entry
+    entry: Candidate
     header: Header
-    sides: dict[str, Entry]
+    sides: dict[str, Candidate]
 
     @property
     def path(self) -> str:
         """Relative to the home."""
         return self.entry.path
+
+    def side(self, suffix: str, status: os.stat_result) -> Candidate:
+        """A side file in a later state; one that the walk did not see is what the database is."""
+        path, main = self.path + suffix, self.entry
+        entry = Entry(path, FILE, status, main.classification, main.rule)
+        entry.unknown_root = main.unknown_root
+        return Candidate(entry)
 
 
 class Survey:
@@ -37,15 +99,14 @@ class Survey:
     def __init__(self, classifier: Classifier, *, measure: bool = False) -> None:
         self.classifier = classifier
         self._walk = Walk(classifier, measure=measure)
-        self._folders = FolderStack()
+        self._folders: FolderStack[Candidate] = FolderStack()
         self._measure = measure
-        self._last_database: Database | None = None
-        self.archived: list[Entry] = []  # keep, scrub and unknown, folders before their content
+        self.archived: list[Candidate] = []  # keep, scrub, unknown; folders before their content
         self.databases: list[Database] = []
         self.withheld: list[str] = []
-        self.dropped: list[Entry] = []
-        self.secrets: list[Entry] = []
-        self.not_sqlite: list[Entry] = []
+        self.secrets: list[Candidate] = []
+        self.dropped: list[Candidate] = []
+        self.not_sqlite: list[Candidate] = []
         self.counts: collections.Counter[str] = collections.Counter()
         self.bytes: collections.Counter[str] = collections.Counter()
 
@@ -58,80 +119,81 @@ class Survey:
         """Walk the home."""
         self._walk.run(home, self._visit)
 
-    def count(self, entry: Entry) -> None:
-        """Count an entry for its class."""
+    def _count(self, entry: Entry) -> None:
         self.counts[entry.classification] += 1
         if entry.type == FILE:
             self.bytes[entry.classification] += entry.stat.st_size
 
     def _visit(self, entry: Entry, folder: int, name: str) -> None:
         kind = entry.classification
+        candidate = Candidate(entry)
         if entry.type == DIRECTORY:
-            self._visit_folder(entry)
+            self._visit_folder(entry, candidate)
             return
-        if kind in (KEEP, UNKNOWN) and self._is_side_file(entry):
+        if kind in (KEEP, UNKNOWN) and self._is_side_file(candidate):
             return
-        self.count(entry)
+        self._count(entry)
         if kind == SECRET:
             self.withheld.append(entry.path)
-            self.secrets.append(entry)
+            self.secrets.append(candidate)
         elif kind in (DROP, RUNTIME) or entry.type == OTHER:
-            self.dropped.append(entry)
+            if self._measure:
+                self.dropped.append(candidate)
         else:
             self.archived.extend(self._folders.flush(entry.path))
-            self._database_or_file(entry, folder, name)
+            self.archived.append(candidate)
+            if kind != SCRUB and entry.type == FILE:
+                self._look_for_database(entry, candidate, folder, name)
 
-    def _visit_folder(self, entry: Entry) -> None:
+    def _visit_folder(self, entry: Entry, candidate: Candidate) -> None:
         kind = entry.classification
         if kind in (KEEP, SCRUB):
             self.archived.extend(self._folders.flush(entry.path))
-            self.archived.append(entry)
-            self.count(entry)
-        elif kind == UNKNOWN:
-            self._folders.push(entry)
-        else:
-            self._folders.push(entry)
-            self.count(entry)
-            if kind == SECRET:
-                self.withheld.append(entry.path + "/")
+            self.archived.append(candidate)
+            self._count(entry)
+            return
+        self._folders.push(candidate)
+        if kind != UNKNOWN:
+            self._count(entry)
+        if kind == SECRET:
+            self.withheld.append(entry.path + "/")
 
-    def _database_or_file(self, entry: Entry, folder: int, name: str) -> None:
-        header = None
-        if entry.classification in (KEEP, UNKNOWN) and is_candidate(entry, SUFFIXES):
-            try:
-                descriptor = open_file(name, folder, entry.stat)
-            except OSError:
-                descriptor = -1  # reported when it is read
-            if descriptor >= 0:
-                header = parse_header(os.pread(descriptor, HEADER_SIZE, 0))
-                os.close(descriptor)
-                if header is None and entry.classification == KEEP and name.endswith(SUFFIXES):
-                    self.not_sqlite.append(entry)
-        self.archived.append(entry)
+    def _look_for_database(
+        self, entry: Entry, candidate: Candidate, folder: int, name: str
+    ) -> None:
+        """Pages are multiples of 512 bytes, or the name says that it is one."""
+        named = name.endswith(SUFFIXES)
+        size = entry.stat.st_size
+        if size < HEADER_SIZE or (size % 512 and not named):
+            return
+        try:
+            descriptor = open_file(name, folder, entry.stat)
+        except OSError:
+            return  # reported when it is read
+        try:
+            header = parse_header(os.pread(descriptor, HEADER_SIZE, 0))
+        finally:
+            os.close(descriptor)
         if header is not None:
-            self._last_database = Database(entry, header, {})
-            self.databases.append(self._last_database)
+            self.databases.append(Database(candidate, header, {}))
+        elif named and entry.classification == KEEP:
+            self.not_sqlite.append(candidate)
 
-    def _is_side_file(self, entry: Entry) -> bool:
+    def _is_side_file(self, entry: Candidate) -> bool:
         """The -wal, -shm and -journal of a database go with it, or not at all."""
-        for suffix in SIDE_FILES:
-            if entry.path.endswith(suffix):
-                base = entry.path[: -len(suffix)]
-                for database in reversed(self.databases[-8:]):
-                    if database.path == base:
-                        database.sides[suffix] = entry
-                        return True
+        if not entry.path.endswith(SIDE_FILES):
+            return False
+        base, _dash, suffix = entry.path.rpartition("-")
+        for database in reversed(self.databases[-8:]):
+            if database.path == base:
+                database.sides["-" + suffix] = entry
+                return True
         return False
 
-    def unknown_roots(self) -> dict[str, list[Entry]]:
-        """Unknown entries by the topmost path that no rule knows."""
-        roots: dict[str, list[Entry]] = {}
-        for entry in self.archived:
-            if entry.classification == UNKNOWN and entry.unknown_root is not None:
-                roots.setdefault(entry.unknown_root, []).append(entry)
-        return roots
-
-
-def summary(survey: Survey) -> dict[str, Any]:
-    """Counts and bytes by class."""
-    return {"counts": dict(survey.counts), "bytes": dict(survey.bytes)}
+    def unknown_roots(self) -> set[str]:
+        """The topmost paths that no rule knows."""
+        return {
+            entry.unknown_root
+            for entry in self.archived
+            if entry.classification == UNKNOWN and entry.unknown_root is not None
+        }

@@ -8,18 +8,18 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .backup import Backup
 from .borg import Borg
 from .config import BoxConfig
 from .errors import LifeboatError
 from .listing import lossy
 from .manifest import NAME, parse, read_name
+from .targets import targets
 
 
 def verify(config: BoxConfig) -> dict[str, Any]:
     """{"good", "repositories": {name: {...}}}"""
     repositories = {}
-    for target in Backup.targets(config):
+    for target in targets(config):
         try:
             repositories[target.config.name] = _one(config, target.borg)
         except LifeboatError as error:

@@ -15,11 +15,12 @@ import dataclasses
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 from .classify import Classifier, State
 from .errors import CouldNotRun
-from .profile import ARCHIVED, KEEP, UNKNOWN
+from .profile import KEEP, UNKNOWN
 
 FILE, DIRECTORY, SYMLINK, FIFO, SOCKET, OTHER = (
     "file",
@@ -97,14 +98,19 @@ def open_home(home: str, uid: int) -> tuple[str, int]:
     return real, descriptor
 
 
-def open_file(name: str, folder: int, expected: os.stat_result | None = None) -> int:
-    """A regular file relative to its folder; never a link, a device or another file."""
+def open_file(
+    name: str, folder: int, expected: os.stat_result | tuple[int, int] | None = None
+) -> int:
+    """A regular file relative to its folder; never a link, a device or another file.
+
+    `expected` is its state, or its inode and device, as seen before.
+    """
     descriptor = os.open(name, _FILE_FLAGS, dir_fd=folder)
     status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or (
-        expected is not None
-        and (status.st_ino, status.st_dev) != (expected.st_ino, expected.st_dev)
-    ):
+    if isinstance(expected, os.stat_result):
+        expected = (expected.st_ino, expected.st_dev)
+    other = expected is not None and (status.st_ino, status.st_dev) != expected
+    if other or not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise FileNotFoundError(errno.ENOENT, "replaced while it was looked at", name)
     return descriptor
@@ -219,30 +225,32 @@ class Walk:
         self.troubles.append(Trouble(path, classification, reason, vanished))
 
 
-class FolderStack:
+class _Named(Protocol):
+    path: str
+
+
+Folder = TypeVar("Folder", bound=_Named)
+
+
+class FolderStack(Generic[Folder]):
     """Holds folders back until something in them is archived; then they come first."""
 
     def __init__(self) -> None:
-        self._pending: list[Entry] = []
+        self._pending: list[Folder] = []
 
-    def push(self, entry: Entry) -> None:
+    def push(self, folder: Folder) -> None:
         """A folder that is archived only for what is in it."""
-        self._drop_finished(entry.path)
-        self._pending.append(entry)
+        self._drop_finished(folder.path)
+        self._pending.append(folder)
 
-    def flush(self, path: str) -> Iterator[Entry]:
+    def flush(self, path: str) -> list[Folder]:
         """The folders on the way to an archived path that were not given out yet."""
+        if not self._pending:
+            return []
         self._drop_finished(path)
         ready, self._pending = self._pending, []
-        yield from ready
+        return ready
 
     def _drop_finished(self, path: str) -> None:
         while self._pending and not path.startswith(self._pending[-1].path + "/"):
-            if self._pending[-1].path == "":
-                break
             self._pending.pop()
-
-
-def archived(classification: str) -> bool:
-    """Whether entries of a class go into the archive by their class alone."""
-    return classification in ARCHIVED

@@ -1,0 +1,111 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The private run directory: scrubbed copies, exported names, copied databases, the manifest.
+
+The only bytes that a backup writes outside of the repository; they go away with the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from .errors import CouldNotRun, LifeboatError
+from .manifest import DATABASES, ENVIRONMENT_NAME, NAME, SCRUBBED
+
+_OWN_NAMES = (SCRUBBED, DATABASES, NAME, ENVIRONMENT_NAME)
+
+
+class Copy:
+    """A file of the run directory, as the archive's listing has to show it."""
+
+    __slots__ = ("any_size", "gid", "mode", "mtime_ns", "path", "seen", "size", "uid")
+
+    def __init__(self, path: str, status: os.stat_result) -> None:
+        self.path = path
+        self.mode = status.st_mode
+        self.uid = status.st_uid
+        self.gid = status.st_gid
+        self.size = status.st_size
+        self.mtime_ns = status.st_mtime_ns
+        self.any_size = False
+        self.seen = False
+
+
+class RunDirectory:
+    """Private, empty at the beginning, empty at the end."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    def prepare(self) -> None:
+        """Make it, and remove what a killed run left."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.chown(self.path, -1, os.getegid())
+            os.chmod(self.path, 0o700)
+        except OSError as error:
+            raise CouldNotRun(f"{self.path}: {error.strerror}", hint="run as root") from error
+        self.clean()
+
+    def clean(self) -> None:
+        """Remove what is ours and nothing else."""
+        for name in _OWN_NAMES:
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def write(self, name: str, write: Callable[[IO[bytes]], object]) -> Copy:
+        """A new file, readable by its owner alone."""
+        path = self.path / name
+        with self._told(path):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                write(file)
+            return Copy(str(path), os.lstat(path))
+
+    def place_for_database(self, path: str, group: int | None) -> Path:
+        """An empty file for a database's copy; `group` is one that only its writer is in."""
+        place = self.path / DATABASES / path
+        with self._told(place):
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+            if group is not None:
+                self._share(place, group)
+        return place
+
+    def _share(self, path: Path, group: int) -> None:
+        os.chown(path, -1, group)
+        os.chmod(path, 0o640)
+        for folder in path.parents:
+            if folder != self.path and self.path not in folder.parents:
+                break
+            os.chown(folder, -1, group)
+            os.chmod(folder, 0o710)
+
+    def finished_database(self, place: Path) -> Copy:
+        """The copy, ours alone again."""
+        status = os.lstat(place)
+        if not stat.S_ISREG(status.st_mode):
+            raise LifeboatError(f"{place}: is not the file that was made there")
+        return Copy(str(place), status)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _told(path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LifeboatError(
+                f"{path}: {error.strerror}",
+                hint="is there room for scrubbed copies and databases in the run directory?",
+            ) from error
