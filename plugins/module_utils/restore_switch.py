@@ -29,6 +29,7 @@ from .restore_manifest import RestoreError
 from .restore_tree import exists, opened, remove
 
 STATE = "state.json"
+DONE = ".done"
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 STEPS = ("extracting", "extracted", "staged", "switching", "switched")
@@ -318,6 +319,7 @@ def _choose(homes: list[str], wanted: str) -> str:
 
 def clear_staging(parent: int, agent: str) -> bool:
     """Remove the staging folder. A home waiting to be moved aside is never removed with it."""
+    remove(f"{staging_name(agent)}{DONE}", parent)  # left by a run that was cut while removing
     if exists(staging_name(agent), parent) is None:
         return False
     staging = open_staging(parent, agent)
@@ -330,13 +332,13 @@ def clear_staging(parent: int, agent: str) -> bool:
                 "Run the same restore (or undo) again: it completes the switch and puts that "
                 "home aside under its own name.",
             )
-        for item in os.listdir(staging):
-            if item != STATE:
-                remove(item, staging)
-        remove(STATE, staging)
     finally:
         os.close(staging)
-    os.rmdir(staging_name(agent), dir_fd=parent)
+    # Renamed first: what is half removed must not be taken for an unfinished restore.
+    os.rename(
+        staging_name(agent), f"{staging_name(agent)}{DONE}", src_dir_fd=parent, dst_dir_fd=parent
+    )
+    remove(f"{staging_name(agent)}{DONE}", parent)
     return True
 
 

@@ -16,6 +16,7 @@ import shutil
 import sqlite3
 import stat
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,10 +173,12 @@ class World:
             "outside": [],
         }
 
-    def stage_by_hand(self, manifest: dict[str, Any] | None = None) -> None:
+    def stage_by_hand(
+        self, manifest: dict[str, Any] | None = None, only: Sequence[str] = ()
+    ) -> None:
         """What an extraction leaves, without borg."""
         self.staging.mkdir(mode=0o700)
-        shutil.copytree(self.source, self.staging / "tree", symlinks=True, copy_function=_copy)
+        shutil.copytree(self.source, self.staging / "tree", symlinks=True, copy_function=copy_entry)
         if manifest is not None:
             path = self.staging / f"tree/run/lifeboat/{AGENT}/manifest.json"
             path.write_text(json.dumps(manifest))
@@ -185,6 +188,7 @@ class World:
             "archive": f"{AGENT}-2026-11-01T02:00:00Z",
             "archive_id": "a" * 64,
             "step": "extracted",
+            "only": list(only),
         }
         (self.staging / "state.json").write_text(json.dumps(state))
 
@@ -292,7 +296,7 @@ def tree(root: Path) -> dict[str, tuple[Any, ...]]:
     return found
 
 
-def _copy(source: str, destination: str) -> None:
+def copy_entry(source: str, destination: str) -> None:
     if stat.S_ISFIFO(os.lstat(source).st_mode):
         os.mkfifo(destination)
     else:
