@@ -27,6 +27,7 @@ LOGS = CACHE / "test"
 TREE = CACHE / "tree" / "ansible_collections" / "lifeboat" / "agents"
 BUILD = CACHE / "build"
 INSTALLED = CACHE / "installed"
+BASE = ".config/molecule/config.yml"  # of all scenarios
 NOT_SHIPPED = (".ci/", ".collections/", ".config/")
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\x1b\]8;;.*?(?:\x1b\\|\x07)")
@@ -240,7 +241,7 @@ def molecule(scenario: str = "default") -> list[Step]:
     return [
         Step(
             f"scenario {scenario}",
-            ["molecule", "test", "--scenario-name", scenario],
+            ["molecule", "-c", BASE, "test", "--scenario-name", scenario],
             environment={"MOLECULE_GLOB": "molecule/*/molecule.yml"},
             timeout=2400,
         )

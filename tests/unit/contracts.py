@@ -20,6 +20,9 @@ import yaml
 
 MODULE_ATTRIBUTES = {"check_mode", "diff_mode", "idempotent"}
 LONGEST_MODULE = 400
+DEFAULT_PLAYBOOKS = {
+    step: f"{step}.yml" for step in ("prepare", "converge", "side_effect", "cleanup", "verify")
+}
 
 
 class Loader(yaml.SafeLoader):
@@ -146,9 +149,9 @@ def role_tasks(role: Path) -> list[str]:
 def scenario(folder: Path, root: Path) -> list[str]:
     """Find the ways in which a molecule scenario passes without having tested anything."""
     name = folder.name
-    settings = load(folder / "molecule.yml")
-    for base in sorted((root / "molecule").glob("*/base.yml")):
-        settings = merged(load(base), settings)
+    settings = merged(
+        load(root / ".config" / "molecule" / "config.yml"), load(folder / "molecule.yml")
+    )
     sequence = (settings.get("scenario") or {}).get("test_sequence")
     problems: list[str] = []
     if not sequence:
@@ -156,10 +159,14 @@ def scenario(folder: Path, root: Path) -> list[str]:
         sequence = []
     if "verify" not in sequence:
         problems.append(f"{name}: its sequence never verifies")
-    playbooks = (settings.get("provisioner") or {}).get("playbooks") or {}
-    for step in ("converge", "side_effect", "cleanup", "prepare"):
+    playbooks = (settings.get("ansible") or {}).get("playbooks") or {}
+    playbooks = {
+        step: path.replace("${MOLECULE_PROJECT_DIRECTORY}", str(root))
+        for step, path in {**DEFAULT_PLAYBOOKS, **playbooks}.items()
+    }
+    for step in DEFAULT_PLAYBOOKS:
         wanted = any(str(word).split()[0] == step for word in sequence)
-        if wanted and not (folder / playbooks.get(step, f"{step}.yml")).exists():
+        if wanted and step != "verify" and not (folder / playbooks[step]).exists():
             problems.append(f"{name}: {step} is in the sequence, its playbook is not there")
     verifier = settings.get("verifier") or {}
     if verifier.get("name") == "testinfra":
@@ -167,7 +174,7 @@ def scenario(folder: Path, root: Path) -> list[str]:
         found = [f for path in tests.glob("**/test_*.py") for f in test_functions(path)]
         if not found:
             problems.append(f"{name}: testinfra finds no test in {tests.name}/")
-    elif not list(tasks_of(folder / playbooks.get("verify", "verify.yml"))):
+    elif not list(tasks_of(folder / playbooks["verify"])):
         problems.append(f"{name}: verify.yml has no tasks")
     return problems
 

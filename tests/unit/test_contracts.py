@@ -198,7 +198,7 @@ def test_a_scenario_that_tests_has_no_problems(tmp_path: Path) -> None:
         converge_yml="[]",
         tests__test_x_py="def test_it(host):\n    assert host.file('/x').exists\n",
     )
-    _write(tmp_path / "molecule" / "shared", base_yml=SEQUENCE + "verifier: {name: testinfra}\n")
+    _write(tmp_path / ".config" / "molecule", config_yml=SEQUENCE + "verifier: {name: testinfra}\n")
     assert contracts.scenario(folder, tmp_path) == []
 
 
