@@ -84,7 +84,10 @@ def words(seed: int) -> list[str]:
     """A vocabulary that compresses like text."""
     rng = random.Random(seed)
     letters = "eeeeaaaiioutttnnssrrhhlldcmfpgwybvk"
-    return ["".join(rng.choice(letters) for _ in range(rng.randint(2, 9))) for _ in range(8000)]
+    return [
+        "".join(rng.choice(letters) for _unused in range(rng.randint(2, 9)))
+        for _unused in range(8000)
+    ]
 
 
 def make_sessions(home: Path, count: int, *, seed: int = 1) -> None:

@@ -470,7 +470,8 @@ class _SegmentAudit:
     def _accepted(self, config: Config, layout: dict[int, int], transaction: int) -> State:
         """The list that belongs to the mark, as recorded or made again."""
         mark = self.mark
-        assert mark is not None
+        if mark is None:
+            raise AssertionError("only what a mark accepted is compared")
         if self.state is not None:
             recorded = hashlib.sha256(self.state.dump()).hexdigest()
             if mark.state_sha256 in (None, recorded) and self.state.ids_sha256() == mark.sha256:
@@ -525,7 +526,8 @@ class _SegmentAudit:
 
     def _compare_prefix(self, state: State) -> None:
         """The mark was made by a scan, so it knows no transaction."""
-        assert self.mark is not None
+        if self.mark is None:
+            raise AssertionError("only what a mark accepted is compared")
         _compare_order(list(state.objects), self.mark, self.state, self.found)
 
     def _compare_manifest(self, walk: _Walk, config: Config) -> None:

@@ -277,8 +277,8 @@ def _phases(record: Mapping[str, Any]) -> str:
         for item in phases
     ]
     objective = record.get("objectives", {}).get("rto", {})
-    bar = phase_bar("phases", recovery, objective.get("target")) if recovery else ""
-    body = bar + table("Time by phase", ("Phase", "#Time", "Counts as"), rows, css="fit")
+    chart = phase_bar("phases", recovery, objective.get("target")) if recovery else ""
+    body = chart + table("Time by phase", ("Phase", "#Time", "Counts as"), rows, css="fit")
     return section("Recovery time by phase", body, _sentence(objective.get("basis", "")))
 
 

@@ -88,7 +88,7 @@ def extract(
     user: str = USER,
 ) -> dict[str, Any]:
     """The archive lies extracted in the staging folder."""
-    with _staging(request, create=True) as (_, _, staging):
+    with _staging(request, create=True) as (_parent, _name, staging):
         state = read_state(staging)
         if state is not None and _complete(state, archive_id, only):
             return {"changed": False, "staging": request.staging, "borg_warnings": []}
@@ -173,7 +173,7 @@ def read_manifest(staging: int, agent: str) -> RestoreManifest:
 
 def stage(request: Request) -> dict[str, Any]:
     """The extracted archive has the shape, owners, modes and times of the home it will be."""
-    with _staging(request) as (_, _, staging):
+    with _staging(request) as (_parent, _name, staging):
         state = _required(read_state(staging), "extracted", "staged", "switching", "switched")
         if state.step != "extracted":
             return {"changed": False, **state.report}
@@ -320,7 +320,7 @@ def _undo_paths(request: Request, parent: int, name: str, wanted: str) -> dict[s
 
 def clear(request: Request) -> bool:
     """No staging folder is left; true when there was one."""
-    parent_path, _ = split_home(request.home)
+    parent_path, _unused = split_home(request.home)
     if not os.path.isdir(parent_path):
         return False
     with opened(parent_path) as parent:

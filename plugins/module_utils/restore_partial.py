@@ -128,7 +128,7 @@ class PartialSwitch:
 
     def run(self, moves: Sequence[Move]) -> list[str]:
         for move in moves:
-            parent, _, name = move.path.rpartition("/")
+            parent, _unused, name = move.path.rpartition("/")
             home = self._parent_in_home(parent)
             aside = descend(self.aside, f"home/{parent}", create=True)
             try:
@@ -195,7 +195,7 @@ def undo(home: int, aside: int, rename: RenameAt = renameat2) -> list[str]:
     moves = read_note(aside)
     noted = {move.path for move in moves}
     for move in reversed(moves):
-        parent, _, name = move.path.rpartition("/")
+        parent, _unused, name = move.path.rpartition("/")
         kept = descend(aside, f"home/{parent}", create=True)
         place = descend(home, parent, create=True)
         try:
@@ -243,7 +243,7 @@ def write_note(aside: int, moves: Sequence[Move]) -> None:
 
 
 def _inode(root: int, path: str) -> int:
-    parent, _, name = path.rpartition("/")
+    parent, _unused, name = path.rpartition("/")
     try:
         folder = descend(root, parent)
     except FileNotFoundError:

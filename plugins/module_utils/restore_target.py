@@ -172,7 +172,7 @@ def _pending(parent: str, agent: str) -> dict[str, Any] | None:
 
 def pending_step(home: str, agent: str) -> str:
     """How far an unfinished restore came; "none" when there is none."""
-    parent, _ = split_home(home)
+    parent, _unused = split_home(home)
     found = _pending(parent, agent) if os.path.isdir(parent) else None
     return str(found["step"]) if found else "none"
 

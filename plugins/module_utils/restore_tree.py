@@ -252,7 +252,7 @@ class Apply:
         """A named pipe has no content to archive: its name and mode are all there is to it."""
         for entry in self.manifest.entries.values():
             if entry.type == "fifo":
-                parent, _, name = entry.path.rpartition("/")
+                parent, _unused, name = entry.path.rpartition("/")
                 folder = descend(home, parent, create=True)
                 try:
                     if exists(name, folder) is None:

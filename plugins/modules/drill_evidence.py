@@ -44,7 +44,7 @@ options:
     type: path
     required: true
   facts:
-    description: What the drill registered. See the role P(lifeboat.agents.drill#role).
+    description: What the drill registered. See the role C(lifeboat.agents.drill).
     type: dict
     default: {}
   run:

@@ -27,6 +27,7 @@ attributes:
   platform:
     platforms: linux
   idempotent:
+    description: A repository that stands at its accepted state is left as it is.
     support: full
 options:
   path:

@@ -43,7 +43,7 @@ class Agent:
     def ssh(self, *words: str, options: str = "") -> str:
         """The box's own way to its repository host, with its own key, as a command line."""
         repository = self.repository
-        user_and_host, _, rest = repository["url"].removeprefix("ssh://").partition(":")
+        user_and_host, _unused, rest = repository["url"].removeprefix("ssh://").partition(":")
         port = rest.split("/")[0]
         return (
             f"timeout 20 ssh -i {repository['ssh_key']} -o IdentitiesOnly=yes -o BatchMode=yes "

@@ -19,7 +19,9 @@ def test_borg_is_of_a_safe_version(agents: list[Agent], repository_host) -> None
 def test_agent_user_cannot_read_the_secret(agents: list[Agent], secret: str) -> None:
     for agent in agents:
         path = agent.repository[secret]
-        assert agent.box.run(f"test -s {path}").rc == 0, f"{path} is missing: the test proves nothing"
+        assert agent.box.run(f"test -s {path}").rc == 0, (
+            f"{path} is missing: the test proves nothing"
+        )
         tried = agent.box.run(f"su -s /bin/sh -c 'cat {path}' {agent.user}")
         assert tried.rc != 0
         assert "Permission denied" in tried.stderr

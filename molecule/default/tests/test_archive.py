@@ -39,7 +39,9 @@ def expected(beside_inventory: Path, agent: Agent) -> dict[str, Any]:
 def search(agent: Agent, folder: str, needles: list[str]) -> dict[str, Any]:
     """Look for byte strings in every file below a folder of the box."""
     given = shlex.quote(json.dumps(needles))
-    found = agent.box.check_output(f"printf '%s' {given} | python3 -c {shlex.quote(SEARCH)} {folder}")
+    found = agent.box.check_output(
+        f"printf '%s' {given} | python3 -c {shlex.quote(SEARCH)} {folder}"
+    )
     return dict(json.loads(found))
 
 

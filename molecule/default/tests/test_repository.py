@@ -38,7 +38,8 @@ def test_key_forwards_no_port(agents: list[Agent]) -> None:
     assert tried.rc == 255, (tried.rc, tried.stderr)
     assert "forwarding failed" in tried.stderr
     through = agent.box.run(
-        agent.ssh(options="-W 127.0.0.1:22").rsplit(" ", 1)[0] + f" {agent.account}@"
+        agent.ssh(options="-W 127.0.0.1:22").rsplit(" ", 1)[0]
+        + f" {agent.account}@"
         + agent.repository["url"].split("@")[1].split(":")[0]
         + " < /dev/null"
     )

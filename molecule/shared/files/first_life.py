@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """Gives a new Hermes a life: what it knows, who it knows, and secrets in every place they get to.
 
     first_life.py NAME
@@ -105,6 +104,7 @@ def hermes(*arguments: str, profile: str = "", cwd: Path = USER_HOME) -> str:
         env=environment,
         cwd=cwd,
         timeout=900,
+        check=False,
     )
     shown = " ".join(arguments[:3])
     print(f"{time.monotonic() - began:5.1f} s  hermes {shown}", file=sys.stderr, flush=True)
@@ -176,7 +176,11 @@ def friend(*arguments: str) -> str:
     """Let the friend talk to the agent over the chat server."""
     program = Path(__file__).with_name("friend.py")
     done = subprocess.run(
-        [sys.executable, str(program), *arguments], capture_output=True, text=True, timeout=900
+        [sys.executable, str(program), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
     )
     if done.returncode:
         raise SystemExit(f"the friend got no answer ({' '.join(arguments)}):\n{done.stderr}")

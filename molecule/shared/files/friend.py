@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """The friend of the demo's agent: talks to it over the chat server and waits for its answers.
 
 friend.py pair AGENT          say hello, print the pairing code that the agent asks for

@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """A very small chat server on loopback, for an agent in the demo to be talked to.
 
 It relays private messages between those who are connected, and knows no channels.
@@ -20,7 +19,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         to.write(line.encode() + b"\r\n")
 
     while line := (await reader.readline()).decode(errors="replace").rstrip("\r\n"):
-        command, _, rest = line.partition(" ")
+        command, _unused, rest = line.partition(" ")
         if command == "NICK":
             # Who comes back quickly takes over from the connection that is about to end.
             online.pop(nick, None)
@@ -30,7 +29,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         elif command == "PING":
             say(f":{NAME} PONG {NAME} {rest}")
         elif command == "PRIVMSG":
-            target, _, text = rest.partition(" ")
+            target, _unused, text = rest.partition(" ")
             if target in online:
                 say(f":{nick}!{nick}@{NAME} PRIVMSG {target} {text}", to=online[target])
             else:

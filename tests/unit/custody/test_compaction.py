@@ -127,7 +127,7 @@ def test_compaction_frees_space_and_keeps_every_accepted_object(host: Host) -> N
     assert world.extract("day-3") == before
     world.create("day-4")
     # The next audit, from the new mark, is an ordinary one.
-    report, _ = audited(world.repository, host.store, outcome.report.mark)
+    report, _unused = audited(world.repository, host.store, outcome.report.mark)
     assert report.clean
     assert world.borg("check", str(world.repository)).returncode == 0
 
@@ -139,7 +139,7 @@ def test_the_snapshot_brings_it_back(host: Host) -> None:
     shutil.copytree(outcome.snapshot, copy)
     host.world.repository.rename(host.world.root / "gone")
     copy.rename(host.world.repository)
-    report, _ = audited(host.world.repository, Store(host.world.root / "empty"), host.mark)
+    report, _unused = audited(host.world.repository, Store(host.world.root / "empty"), host.mark)
     assert report.clean
 
 
@@ -224,7 +224,7 @@ def test_a_failing_borg(host: Host) -> None:
     with pytest.raises(CompactionError, match="borg compact ended with 1"):
         host.compact(borg="/bin/false")
     # Its intent makes the next audit compare everything, and everything is there.
-    report, _ = audited(host.world.repository, host.store, host.mark)
+    report, _unused = audited(host.world.repository, host.store, host.mark)
     assert report.clean
 
 
@@ -286,7 +286,7 @@ def test_tampering_during_an_interrupted_compaction_is_found(host: Host) -> None
     host.compact()
     key = next(iter(host.state.objects))
     attack(host.world, lambda c: c.call("put", id=key, data=b"x"))
-    report, _ = audited(host.world.repository, host.store, host.mark)
+    report, _unused = audited(host.world.repository, host.store, host.mark)
     assert report.counts == {"compaction-lost": 1}
 
 

@@ -282,7 +282,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str, str, int]] = {
         lambda home: make_kanban(home / "extra.db"),
         *("unknown_files", "extra.db", 3),
     ),
-    "the whole home gone": (lambda home: shutil.rmtree(home), "home", "", 0),
+    "the whole home gone": (shutil.rmtree, "home", "", 0),
 }
 
 

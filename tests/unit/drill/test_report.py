@@ -119,7 +119,8 @@ def test_junit_counts(facts: dict[str, Any]) -> None:
 
 def test_junit_holds_what_xml_cannot(facts: dict[str, Any]) -> None:
     check = {**FAILED_CHECK, "found": EVIL, "offenders": [EVIL]}
-    ElementTree.fromstring(report_junit.junit([made(facts, checks=[check])]))
+    suites = ElementTree.fromstring(report_junit.junit([made(facts, checks=[check])]))
+    assert [case.get("name") for case in suites.iter("testcase")]
 
 
 def pages(facts: dict[str, Any]) -> list[str]:
