@@ -71,7 +71,7 @@ class State:
             rule = machine.rules[number]
             segment = rule.segments[position]
             last = position == len(rule.segments) - 1
-            if position and not rule.anywhere:
+            if not rule.anywhere:
                 self.known = True
             if last and segment != _DEEP:
                 (folders_too if rule.folder_only else files).append((number, segment))

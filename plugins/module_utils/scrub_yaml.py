@@ -115,9 +115,10 @@ class _Yaml:
             value = rest[match.end() :]
         else:
             value = rest
-            if not in_list and self._stack and not rest.startswith(("{", "[", '"', "'")):
-                self._pop(indent)
-                raise ScrubError(f"line {self._number}: neither a key nor a list")
+            if not in_list:  # the value of a key on a line of its own
+                self._pop(column)
+                if not self._stack:
+                    raise ScrubError(f"line {self._number}: neither a key nor a list")
         self._value(head, value, ending, column if match else indent)
 
     def _pop(self, column: int) -> None:

@@ -62,6 +62,7 @@ _LONG_WORD = 20
 _KEEP = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.:/+=~\\"
 # Where a word begins, also behind an escaped line break in JSON.
 _START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"
+_BOUND = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt]))"
 _SHAPE = bytes(120 if byte in _KEEP else 32 for byte in range(256))
 _RUN = b"x" * _LONG_WORD
 
@@ -77,7 +78,7 @@ PATTERNS: tuple[Pattern, ...] = (
     _text("private-key", r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----", "PRIVATE KEY"),
     _text("putty-key", r"PuTTY-User-Key-File-[0-9]", "PuTTY-User-Key-File-"),
     _word("age-key", r"AGE-SECRET-KEY-1[0-9A-Z]{40,}"),
-    _word("sk-key", rf"{_START}sk-(?:[A-Za-z0-9]+-)*[A-Za-z0-9_-]{{20,}}"),
+    _word("sk-key", rf"{_BOUND}sk-(?:(?:[A-Za-z0-9]+-)*[A-Za-z0-9_]{{16,}}|(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{{20,}})"),
     _word("aws-key", rf"{_START}(?:AKIA|ASIA)[0-9A-Z]{{16}}(?![A-Za-z0-9])"),
     _word("github-token", r"gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}"),
     _word("gitlab-token", r"gl(?:pat|dt|rt|cbt|ptt)-[A-Za-z0-9_-]{20,}"),
@@ -88,7 +89,7 @@ PATTERNS: tuple[Pattern, ...] = (
     _word("slack-webhook", r"hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9/_-]{20,}"),
     _word("discord-webhook", r"/api/webhooks/[0-9]{10,}/[A-Za-z0-9_-]{30,}"),
     _word("telegram-token", rf"{_START}[0-9]{{8,10}}:AA[A-Za-z0-9_-]{{32,}}"),
-    _word("discord-token", r"(?<![A-Za-z0-9_-])[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}"),
+    _word("discord-token", rf"{_BOUND}[MNO][A-Za-z0-9_-]{{23,27}}\.[A-Za-z0-9_-]{{6}}\.[A-Za-z0-9_-]{{27,}}"),
     _word("jwt", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
     _word("stripe-key", r"(?:sk|rk)_(?:live|test)_[0-9A-Za-z]{16,}|whsec_[0-9A-Za-z+/=]{20,}"),
     _word("sendgrid-key", r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
