@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from .evidence_drift import drift
 from .evidence_record import Facts
-from .verdict import ANSWERS, CHECKED, DATA_PROVEN, EXTRACTED, PASSED, REACHABLE, VERIFIED
+from .verdict import ANSWERS, CHECKED, DATA_PROVEN, EXTRACTED, PASSED, REACHABLE, SKIPPED, VERIFIED
 
 BOX_DIED: Final = "The box did not answer any more."
 
@@ -110,11 +110,32 @@ def _checks(
     for result in health:
         yield from _list(result, "checks")
     yield from _fence(_mapping(raw, "fence"))
+    yield from _not_asked(raw, health)
+
+
+def _not_asked(
+    raw: Mapping[str, Any], health: Sequence[Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
+    """What has to be there for a level and is not, by name: other checks do not stand in for it."""
+    phases = {_phase(result) for result in health}
+    answers = required_level(raw) >= ANSWERS
+    fence = _mapping(raw, "fence")
+    for missing, name, level, found in (
+        ("restored" not in phases, "data", DATA_PROVEN, "nobody looked at the restored home"),
+        (answers and "started" not in phases, "agent", ANSWERS, "nobody asked the agent"),
+        (answers and not _closed(fence), "fence", ANSWERS, "nobody tried to get out of the box"),
+    ):
+        if missing:
+            yield {"name": name, "level": level, "status": SKIPPED, "found": found}
+
+
+def _closed(fence: Mapping[str, Any]) -> bool:
+    return bool(fence) and not fence.get("allowed")
 
 
 def _fence(fence: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Only the closed fence counts; the one that lets the repository through proves nothing."""
-    if not fence or fence.get("allowed"):
+    if not _closed(fence):
         return
     reached = [str(item) for item in fence.get("reached") or ()]
     failed = fence.get("failed") or {}
@@ -144,7 +165,6 @@ def failure(raw: Mapping[str, Any]) -> dict[str, Any] | None:
         message = f"{BOX_DIED} {message}".strip()
     task = str(failed.get("task") or "").strip()
     details = dict(_mapping(result, "failure"))
-    details.setdefault("rc", result.get("rc"))
     return {
         "phase": str(raw.get("phase") or "preflight"),
         "message": f"{message or 'failed without a message'}"

@@ -180,7 +180,8 @@ def _rto(facts: Facts) -> Objective:
         missing = [name for name in missing if name != "start"]
     if missing:
         basis = f"not measured: the drill did not end its phase {missing[0]}"
-        return Objective("rto", _target(facts, "rto_target"), None, basis, judged=False)
+        judged = facts.failure is None  # a drill that stopped early has a reason of its own
+        return Objective("rto", _target(facts, "rto_target"), None, basis, judged=judged)
     total = sum(facts.phases.get(name, 0.0) for name in RTO_PHASES)
     parallel = int(facts.drill.get("parallel") or 1)
     basis = " + ".join(name for name in RTO_PHASES if name in facts.phases)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -258,23 +258,47 @@ LOSS_CODES: Final[Mapping[int, str]] = {
 }
 
 
+# What lifeboat itself says of the repository and the escrow; a test holds each to its source.
+LOSS_PHRASES: Final[Mapping[str, str]] = {
+    r"This is not the repository that the vault describes": "lifeboat.repository_id",
+    r"(The repository holds|There is) no archive ": "lifeboat.no_archive",
+    r"There is no snapshot": "lifeboat.no_snapshot",
+    r"holds no manifest|The manifest inside the archive is refused|manifest is larger than": (
+        "lifeboat.manifest"
+    ),
+    r"The escrow of .* (is not complete|holds no|knows nothing)|There is no escrow of agent": (
+        "lifeboat.escrow"
+    ),
+}
+# Only here does anybody read the repository, the escrow or the archive.
+LOSS_PHASES: Final = ("preflight", "identity", "check", "extract")
+
+
 def classify_failure(
     phase: str, message: str, details: Mapping[str, Any] | None = None, hint: str = ""
 ) -> Failure:
     """Tell a loss from a drill that could not run."""
     facts = details or {}
-    identifier = str(facts.get("msgid") or "")
-    if not identifier and isinstance(facts.get("rc"), int):
-        identifier = LOSS_CODES.get(facts["rc"], "")
-    if not identifier:
-        identifier = next((name for name in LOSS_MESSAGES if _names(message, name)), "")
-    loss = identifier in LOSS_MESSAGES
+    identifier = ""
+    if phase in LOSS_PHASES:
+        identifier = next(
+            (name for name in _identifiers(message, facts) if name in LOSS_MESSAGES), ""
+        )
     return Failure(
         phase=phase,
         message=message.strip() or "no message",
         hint=hint or str(facts.get("hint") or "") or LOSS_MESSAGES.get(identifier, ""),
-        proves_loss=loss,
+        proves_loss=bool(identifier),
     )
+
+
+def _identifiers(message: str, facts: Mapping[str, Any]) -> Iterator[str]:
+    """What the failure may be called, the surest first."""
+    code = facts.get("rc")
+    yield LOSS_CODES.get(code, "") if isinstance(code, int) else ""
+    yield str(facts.get("msgid") or "")
+    yield from (name for phrase, name in LOSS_PHRASES.items() if re.search(phrase, message))
+    yield from (name for name in LOSS_MESSAGES if _names(message, name))
 
 
 def _names(message: str, identifier: str) -> bool:

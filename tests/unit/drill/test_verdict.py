@@ -128,6 +128,11 @@ def test_a_loss_is_told_from_a_drill_that_could_not_run(
         assert failure.hint
 
 
+def test_only_what_reads_the_repository_can_prove_a_loss() -> None:
+    for phase in ("provision", "install", "start"):
+        assert not classify_failure(phase, "IntegrityError in a wheel", {"rc": 52}).proves_loss
+
+
 def test_a_failed_check_outweighs_a_failure() -> None:
     failure = classify_failure("start", "Connection closed by remote host")
     assert decide([check("rows", 4, FAILED)], failure=failure).result == NOT_PROVEN

@@ -1,0 +1,382 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From registered results to a record: whatever is missing or failed is never taken for good."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible.parsing.vault import VaultLib, VaultSecret
+
+from ansible_collections.lifeboat.agents.plugins.action import drill_evidence as action
+from ansible_collections.lifeboat.agents.plugins.filter import drill as filters
+from ansible_collections.lifeboat.agents.plugins.module_utils import evidence, restore_manifest
+from ansible_collections.lifeboat.agents.plugins.module_utils.evidence_facts import (
+    failure,
+    gather,
+    required_level,
+)
+from ansible_collections.lifeboat.agents.plugins.module_utils.evidence_record import compose
+from ansible_collections.lifeboat.agents.plugins.module_utils.restore_manifest import RestoreError
+from ansible_collections.lifeboat.agents.plugins.module_utils.restore_session import select
+from ansible_collections.lifeboat.agents.plugins.module_utils.verdict import classify_failure
+from ansible_collections.lifeboat.agents.plugins.modules import drill_evidence_info
+
+
+def health(phase: str, level: int, **more: Any) -> dict[str, Any]:
+    check = {"name": phase, "level": level, "status": "passed", "phase": phase}
+    return {"healthy": True, "checks": [check], "installed_version": "0.19.0", **more}
+
+
+RAW: dict[str, Any] = {
+    "drill": {"id": "0a1b2c3d", "run": "r1", "started": "2026-11-22T21:00:00Z", "parallel": 1},
+    "agent": {
+        "agent": "acme",
+        "host": "acme-agent",
+        "profile": "hermes",
+        "user": "hermes",
+        "home": "/home/hermes/.hermes",
+        "rto_target": "1h",
+        "rpo_target": "26h",
+    },
+    "repository": {"name": "vault1", "id": "5f" * 32, "url": "ssh://lb-acme@vault1/srv"},
+    "profile": {"health": {"commands": [{"name": "x"}]}},
+    "required_level": "",
+    "check": "none",
+    "phase": "start",
+    "phases": {"provision": 20, "install": 40, "extract": 30, "verify": 10, "start": 20},
+    "failed": {},
+    "found": {
+        "archives": [{"name": "acme-1"}],
+        "selected": {"name": "acme-1", "id": "9b", "time": "2026-11-22T20:00:00Z"},
+        "seconds": 0.8,
+    },
+    "restored": {
+        "archive": "acme-1",
+        "archive_id": "9b",
+        "archive_time": "2026-11-22T20:00:00Z",
+        "borg_warnings": [],
+        "phases": {"extract": 3.0},
+        "summary": {
+            "agent": {"version": "0.19.0", "user": "hermes", "home": "/home/hermes/.hermes"}
+        },
+    },
+    "health": [
+        health(
+            "restored",
+            4,
+            newest={"time": "2026-11-22T19:59:00Z", "source": "state.db"},
+            contents={"tops": ["SOUL.md", "state.db"], "databases": ["state.db"]},
+        ),
+        health("started", 5),
+    ],
+    "fence": {"allowed": [], "reached": [], "failed": {"tcp 1.1.1.1 443": "timed out"}},
+    "production": {},
+    "audit": {},
+    "leftovers": [],
+}
+
+
+@pytest.fixture
+def raw() -> dict[str, Any]:
+    return copy.deepcopy(RAW)
+
+
+def verdict(raw: dict[str, Any]) -> dict[str, Any]:
+    return dict(compose(gather(raw))["verdict"])
+
+
+def test_a_whole_drill_is_proven(raw: dict[str, Any]) -> None:
+    record = compose(gather(raw))
+    assert record["verdict"]["result"] == "proven"
+    assert record["agent"]["installed_version"] == record["agent"]["version"] == "0.19.0"
+    assert [check["name"] for check in record["checks"]] == [
+        "repository_reachable",
+        "extraction",
+        "restored",
+        "started",
+        "fence",
+    ]
+
+
+@pytest.mark.parametrize("missing", ["found", "restored", "health", "fence", "phases"])
+def test_what_is_missing_is_never_green(raw: dict[str, Any], missing: str) -> None:
+    raw[missing] = {}
+    assert verdict(raw)["result"] != "proven"
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        {"unreachable": True, "msg": "Failed to connect"},
+        {"failed": True, "msg": "boom"},
+        {"skipped": True},
+        {},
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_health_check_that_did_not_happen_is_never_green(
+    raw: dict[str, Any], gone: dict[str, Any], place: int
+) -> None:
+    raw["health"][place] = gone
+    assert verdict(raw)["result"] != "proven"
+
+
+def test_a_hole_in_the_fence_is_not_proven(raw: dict[str, Any]) -> None:
+    raw["fence"]["reached"] = ["tcp 1.1.1.1 443"]
+    assert verdict(raw)["reason"].startswith("fence: ")
+    raw["fence"] = {"allowed": [], "reached": [], "failed": {}}
+    assert verdict(raw)["result"] == "not_proven"
+
+
+def test_the_open_fence_proves_nothing(raw: dict[str, Any]) -> None:
+    raw["fence"]["allowed"] = ["tcp vault1 22"]
+    assert verdict(raw)["reason"].endswith("fence: nobody tried to get out of the box")
+
+
+def test_warnings_of_borg_are_not_proven(raw: dict[str, Any]) -> None:
+    raw["restored"]["borg_warnings"] = ["state.db: short read"]
+    assert verdict(raw)["reason"].startswith("extraction: ")
+
+
+def test_a_box_that_died_could_not_run(raw: dict[str, Any]) -> None:
+    raw["failed"] = {"task": "Look", "result": {"msg": "timed out"}, "gone": True}
+    found = verdict(raw)
+    assert found["result"] == "could_not_run"
+    assert "did not answer any more" in found["reason"]
+
+
+def test_a_failed_loop_tells_its_item() -> None:
+    result = {
+        "msg": "One or more items failed",
+        "results": [{}, {"failed": True, "msg": "no room"}],
+    }
+    found = failure({"phase": "provision", "failed": {"task": "Make", "result": result}})
+    assert found is not None
+    assert found["message"] == "no room (task: Make)"
+
+
+def test_an_exit_code_of_something_else_is_not_borgs(raw: dict[str, Any]) -> None:
+    raw.update(phase="identity", failed={"result": {"msg": "ssh-keygen failed", "rc": 52}})
+    raw.update(found={}, restored={}, health=[], fence={})
+    assert verdict(raw)["result"] == "could_not_run"
+    raw["failed"]["result"]["failure"] = {"rc": 52, "hint": ""}
+    assert verdict(raw)["result"] == "not_proven"
+
+
+def loss(error: RestoreError) -> bool:
+    payload = error.payload()
+    return classify_failure("identity", payload["msg"], payload["failure"]).proves_loss
+
+
+def test_what_restore_says_of_a_loss_is_understood() -> None:
+    for archive, at in (("latest", ""), ("acme-x", ""), ("latest", "2020-01-01")):
+        with pytest.raises(RestoreError) as caught:
+            select([], "acme", archive, at)
+        assert loss(caught.value)
+    with pytest.raises(RestoreError) as caught:
+        restore_manifest.parse(b'{"format": 1, "agent": {"name": "x", "home": "/x/y"}}', "acme")
+    assert loss(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "phrase"),
+    [
+        ("plugins/module_utils/restore_session.py", "This is not the repository that the vault"),
+        ("plugins/module_utils/restore_session.py", "holds no manifest"),
+        ("plugins/module_utils/restore_session.py", "is not complete"),
+        ("plugins/action/escrow.py", "There is no escrow of agent"),
+        ("roles/drill/tasks/prepare.yml", "holds no key for"),
+        ("roles/drill/tasks/snapshot.yml", "There is no snapshot"),
+    ],
+)
+def test_phrases_of_a_loss_stand_in_their_source(file: str, phrase: str) -> None:
+    assert phrase in (Path(__file__).parents[3] / file).read_text()
+
+
+def test_the_required_level_follows_the_profile() -> None:
+    assert required_level({"profile": {"health": {"http": {"url": "x"}}}}) == 5
+    assert required_level({"profile": {}}) == 4
+    assert required_level({"profile": {}, "required_level": "3"}) == 3
+
+
+def test_drift_in_both_directions(raw: dict[str, Any]) -> None:
+    raw["audit"] = {
+        "unknown": [{"path": "newthing/", "decision": "kept", "reason": "clean"}],
+        "withheld": ["broken.yaml"],
+        "entries": [
+            {"path": "SOUL.md", "class": "keep", "files": 1},
+            {"path": "plans/", "class": "keep", "files": 3},
+            {"path": "logs/", "class": "drop", "files": 9},
+        ],
+        "databases": [{"path": "state.db"}, {"path": "kanban.db"}],
+        "troubles": [],
+    }
+    raw["production"] = health(
+        "production", 4, newest={"time": "2026-11-22T20:30:00Z"}, healthy=False
+    )
+    raw["production"]["checks"][0].update(status="failed", found="2 files", name="entries_owner")
+    raw["agent"]["user"] = "other"
+    record = compose(gather(raw))
+    assert [(item["direction"], item["where"]) for item in record["drift"]] == [
+        ("production", "kanban.db"),
+        ("production", "newthing/"),
+        ("production", "plans/"),
+        ("production", "2 files"),
+        ("production", "broken.yaml"),
+        ("archive", "hermes, inventory other"),
+    ]
+    assert record["objectives"]["rpo"]["measured"] == 31 * 60
+
+
+# -- the plan -----------------------------------------------------------------------------------
+
+FLEET = [{"agent": name, "repositories": [{"name": "v1"}, {"name": "v2"}]} for name in "abcd"]
+
+
+def names(**arguments: Any) -> str:
+    return "".join(entry["agent"] for entry in filters.drill_plan(FLEET, **arguments))
+
+
+def test_who_is_drilled() -> None:
+    drilled = {"a": "2026-11-03", "b": "2026-11-01", "d": "2026-11-02"}
+    assert names() == "abcd"
+    assert names(agent="b") == "b"
+    assert names(agent="d,a") == "da"
+    assert names(last_drilled=drilled) == "cbda"
+    assert names(sample=2, last_drilled=drilled) == "cb"
+    assert names(agent="a,d", sample=1, last_drilled=drilled) == "d"
+
+
+@pytest.mark.parametrize(
+    ("fleet", "arguments", "message"),
+    [
+        ([], {}, "names no agent"),
+        (FLEET, {"agent": "x"}, "There are: a, b, c, d"),
+        (FLEET, {"sample": -1}, "negative"),
+    ],
+)
+def test_a_plan_that_cannot_be(fleet: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=message):
+        filters.drill_plan(fleet, **arguments)
+
+
+def test_which_repository_is_read() -> None:
+    assert filters.drill_repository(FLEET[0]) == {"name": "v1"}
+    assert filters.drill_repository(FLEET[0], "v2") == {"name": "v2"}
+    with pytest.raises(AnsibleFilterError, match="v1, v2"):
+        filters.drill_repository(FLEET[0], "v3")
+
+
+def test_only_a_proven_run_ends_well() -> None:
+    assert filters.drill_ended("proven") is False
+    for result in ("not_proven", "could_not_run", ""):
+        with pytest.raises(AnsibleFilterError, match=r"NOT PROVEN|COULD NOT RUN"):
+            filters.drill_ended(result, "1 of 2 proven")
+
+
+# -- the action plugin --------------------------------------------------------------------------
+
+
+def vault(text: bytes = b"secret") -> VaultLib:
+    return VaultLib([("default", VaultSecret(text))])
+
+
+def plugin(secrets: VaultLib, check_mode: bool = False) -> Any:
+    made = action.ActionModule.__new__(action.ActionModule)
+    made._loader = SimpleNamespace(_vault=secrets)
+    made._task = SimpleNamespace(check_mode=check_mode)
+    return made
+
+
+def arguments(folder: Path, state: str, **more: Any) -> dict[str, Any]:
+    base = {"state": state, "directory": str(folder / "e"), "signing_key": str(folder / "v/key")}
+    defaults = {"facts": {}, "run": {}, "agents": [], "failed": {}, "overdue_days": 35}
+    return {**base, **defaults, **more}
+
+
+def test_a_run_from_beginning_to_end(tmp_path: Path, raw: dict[str, Any]) -> None:
+    acts = plugin(vault())._act
+    assert acts(arguments(tmp_path, "prepared")) == {"changed": True, "signed": True}
+    assert acts(arguments(tmp_path, "prepared")) == {"changed": False, "signed": True}
+    assert (tmp_path / "v/key").read_bytes().startswith(b"$ANSIBLE_VAULT")
+    recorded = acts(arguments(tmp_path, "recorded", facts=raw))
+    assert recorded["result"] == "proven"
+    assert Path(recorded["path"]).is_file()
+    fleet = [{"agent": "acme"}, {"agent": "globex"}]
+    run = {"id": "r1", "provider": "podman"}
+    published = acts(arguments(tmp_path, "published", run=run, agents=fleet))
+    assert published["result"] == "could_not_run"  # nobody drilled globex
+    assert published["summary"][-1] == "1 of 2 proven, 1 could not run"
+    assert {item.name for item in (tmp_path / "e").iterdir()} == {
+        *("acme", "globex", "allowed_signers", "index.html", "junit.xml"),
+    }
+    found = drill_evidence_info.read(
+        {"directory": str(tmp_path / "e"), "agents": [], "verify": True}
+    )
+    assert found["problems"] == []
+    assert found["verified"] == 2
+    assert found["agents"]["acme"]["last_result"] == "proven"
+    assert found["last_drilled"]["acme"] == "2026-11-22T21:00:00Z"
+
+
+def test_without_the_vault_secret_evidence_is_unsigned_and_not_green(
+    tmp_path: Path, raw: dict[str, Any]
+) -> None:
+    plugin(vault())._act(arguments(tmp_path, "prepared"))
+    for secrets in (VaultLib([]), vault(b"wrong")):
+        acts = plugin(secrets)._act
+        failed = {"task": "Try", "result": {"msg": "no vault secret"}}
+        published = acts(
+            arguments(
+                tmp_path, "published", run={"id": "x"}, agents=[{"agent": "a"}], failed=failed
+            )
+        )
+        assert published["result"] == "could_not_run"
+        assert not published["signed"]
+        assert "no vault secret" in published["summary"][0]
+        for path in (tmp_path / "e" / "a").glob("*"):
+            path.unlink()
+    plugin(VaultLib([]))._act(arguments(tmp_path, "recorded", facts=raw))
+    records = evidence.verify(str(tmp_path / "e"), "acme")
+    assert records[0].problems == ("has no signature",)  # proven, and not signed
+
+
+def test_an_unencrypted_key_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    with pytest.raises(evidence.EvidenceError, match="not encrypted"):
+        plugin(vault())._act(arguments(tmp_path, "prepared"))
+
+
+def test_check_mode_writes_nothing(tmp_path: Path, raw: dict[str, Any]) -> None:
+    acts = plugin(vault(), check_mode=True)._act
+    assert acts(arguments(tmp_path, "prepared"))["changed"]
+    assert acts(arguments(tmp_path, "recorded", facts=raw))["result"] == "proven"
+    acts(arguments(tmp_path, "published", run={"id": "r1"}, agents=[{"agent": "acme"}]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_nobody_could_not_run(tmp_path: Path) -> None:
+    acts = plugin(vault())._act
+    acts(arguments(tmp_path, "prepared"))
+    assert acts(arguments(tmp_path, "published"))["exit_code"] == 2
+
+
+def test_tampering_fails_the_module(tmp_path: Path, raw: dict[str, Any]) -> None:
+    acts = plugin(vault())._act
+    acts(arguments(tmp_path, "prepared"))
+    path = Path(acts(arguments(tmp_path, "recorded", facts=raw))["path"])
+    path.write_text(path.read_text().replace("proven", "not_proven"))
+    found = drill_evidence_info.read(
+        {"directory": str(tmp_path / "e"), "agents": ["acme"], "verify": True}
+    )
+    assert "the signature does not hold" in found["problems"][0]
+    assert json.dumps(found)
