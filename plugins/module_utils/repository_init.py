@@ -21,6 +21,11 @@ from typing import Any, Protocol
 
 KEY_HEADER = re.compile(r"\ABORG_KEY ([0-9a-f]{64})\n")
 MESSAGE_OF_ABSENCE = ("Repository.DoesNotExist", "Repository.InvalidRepository")
+MESSAGE_OF_ANOTHER = (
+    "KeyfileNotFoundError",
+    "Cache.CacheInitAbortedError",
+    "Cache.EncryptionMethodMismatch",
+)
 MESSAGE_OF_MOVE = ("Cache.RepositoryAccessAborted",)
 LOCKED_OUT = 75
 
@@ -93,6 +98,8 @@ class RepositoryBinder:
                 return Bound(None, None, ("borg is not installed yet",))
             raise RepositoryError(f"{self._binding.borg} is missing. Run the role borg first.")
         key_file = self._ensure_key()
+        if self._check_mode and self._reasons:
+            return Bound(self._binding.expected_id, str(key_file), tuple(self._reasons))
         found = self._repository_id()
         if found is None:
             return self._initialise(key_file)
@@ -151,6 +158,8 @@ class RepositoryBinder:
             return str(json.loads(output)["repository"]["id"])
         if _message_id(error) in MESSAGE_OF_ABSENCE:
             return None
+        if _message_id(error) in MESSAGE_OF_ANOTHER:
+            raise self._another(f"one that the key of {self._binding.expected_id} does not open")
         if self._check_mode and self._binding.expected_id is None:
             return None
         raise self._failure("could not be opened", argv, return_code, error)
@@ -180,26 +189,28 @@ class RepositoryBinder:
     def _accept(self, found: str, key_file: Path | None) -> Bound:
         expected = self._binding.expected_id
         if expected and found != expected:
-            raise RepositoryError(
-                f"At {self._binding.url} is repository {found}, the escrow has {expected}. It was "
-                "exchanged. Nothing was changed. Look at the storage host, and recover the right "
-                "one from a snapshot (playbooks/rollback.yml)."
-            )
+            raise self._another(found)
         if key_file is None:
-            raise RepositoryError(
-                f"At {self._binding.url} is repository {found}, but neither the box nor the escrow "
-                "has its key. Put the escrow file of the agent back, or move the repository away."
-            )
-        header = KEY_HEADER.match(
-            self._binding.expected_key or ""
-            if self._check_mode and not key_file.exists()
-            else key_file.read_text(encoding="utf-8")
-        )
+            raise self._another(found)
+        header = KEY_HEADER.match(key_file.read_text(encoding="utf-8"))
         if not header or header.group(1) != found:
             raise RepositoryError(
                 f"The key {key_file} is not the one of repository {found} at {self._binding.url}."
             )
         return Bound(found, str(key_file), tuple(self._reasons))
+
+    def _another(self, found: str) -> RepositoryError:
+        expected = self._binding.expected_id
+        if expected:
+            return RepositoryError(
+                f"At {self._binding.url} is not repository {expected}, which the escrow has, but "
+                f"{found}: it was EXCHANGED. Nothing was changed. Look at the storage host, and "
+                "recover the right one from a snapshot (playbooks/rollback.yml)."
+            )
+        return RepositoryError(
+            f"At {self._binding.url} is a repository, but neither the box nor the escrow has its "
+            "key. Put the escrow file of the agent back, or move the repository away."
+        )
 
     def _borg(
         self, arguments: list[str], extra: Mapping[str, str] | None = None

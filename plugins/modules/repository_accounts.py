@@ -18,6 +18,7 @@ description:
     to root and are sticky, C(config) and C(README) belong to root, so that the account can add to
     the repository but can neither remove it nor replace its key.
   - One task for a whole host, so that a run does not grow with the number of agents.
+  - Nothing is made in the place of a sealed repository that is gone; that is reported.
   - Nothing is ever removed. Accounts of the group that O(accounts) does not name are reported.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
@@ -137,6 +138,9 @@ accounts:
       type: bool
     sealed:
       description: Whether the repository is sealed.
+      type: bool
+    lost:
+      description: Whether there was a sealed repository that is not there any more.
       type: bool
     subvolume:
       description: Whether the directory is a btrfs subvolume.
