@@ -64,8 +64,13 @@ def standing(
         return Standing(problems=[f"there is no repository at {repository}"])
     layout = files.layout()
     times = files.times()
-    last = files.last_commit(layout, files.config().segments_per_dir)
-    newest = times.get(last) if last is not None else None
+    per_dir = files.config().segments_per_dir
+    last = files.last_commit(layout, per_dir)
+    newest = None
+    if last is not None:
+        # A compaction by the host is not in the list of transactions.
+        changed = files.file(last, per_dir).stat().st_mtime
+        newest = times.get(last, datetime.fromtimestamp(changed, timezone.utc))
     problems = _silence(newest, now, expected)
     found = _snapshots(repository, snapshots) if snapshots else []
     if snapshots:
@@ -86,7 +91,7 @@ def standing(
 
 def _silence(newest: datetime | None, now: datetime, expected: Expectations) -> list[str]:
     if newest is None:
-        return ["the time of the last transaction is not known"]
+        return ["no transaction was ever finished"]
     if now - newest > timedelta(hours=expected.silence_hours):
         return [f"nothing was stored since {newest:%Y-%m-%d %H:%M} UTC"]
     return []

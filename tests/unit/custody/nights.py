@@ -235,7 +235,6 @@ class Custody:
         client = arrived + clock
         name = name or f"acme-{client.strftime('%Y-%m-%dT%H:%M:%SZ')}"
         stamp = client.strftime("%Y-%m-%dT%H:%M:%S")
-        self.world.create(name, "--timestamp", stamp, **more)
-        identity = self.world.archives()[name]
-        self.arrived[identity] = arrived.isoformat()
+        done = self.world.create(name, "--timestamp", stamp, "--json", **more)
+        self.arrived[json.loads(done.stdout)["archive"]["id"]] = arrived.isoformat()
         return name

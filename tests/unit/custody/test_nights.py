@@ -276,7 +276,7 @@ def test_sixty_honest_nights(world: World) -> None:
         assert result["night"]["blocked"] is None, night
         compactions += result["night"]["compact"]
         custody.now += timedelta(days=1)
-    assert compactions == 3
+    assert compactions >= 3
     assert world.counted()["refusals"] == {}
     said = custody.ledger()
     assert set(said["names"]) == set(world.archives().values())
