@@ -66,6 +66,11 @@ class Request:
     def is_the_box(self) -> bool:
         return self.host == self.agent["host"] and not self.path
 
+    @property
+    def joins_fleet(self) -> bool:
+        """A new box that the inventory already names: it backs itself up from the first night."""
+        return self.new_box and self.is_the_box and not self.dry_run
+
 
 class _Reader:
     """Takes arguments one by one and collects what is wrong with them."""
@@ -192,7 +197,12 @@ def read(
             "See docs/restore.md for the arguments and examples.",
             problems=problems,
         )
-    return {**asdict(request), "home": request.home, "is_the_box": request.is_the_box}
+    return {
+        **asdict(request),
+        "home": request.home,
+        "is_the_box": request.is_the_box,
+        "joins_fleet": request.joins_fleet,
+    }
 
 
 def _contradictions(request: Request) -> list[str]:
@@ -214,6 +224,10 @@ def _contradictions(request: Request) -> list[str]:
         for name, wanted in (("start", request.start), ("new_box", request.new_box)):
             if wanted:
                 problems.append(f"{name} makes no sense for a path to look inside.")
+    if request.new_box and request.dry_run:
+        problems.append(
+            "dry_run changes nothing, so it cannot look from a box that is not made yet."
+        )
     if request.only and (request.new_box or request.start):
         problems.append(
             "only restores paths into a home that is there; it starts and makes nothing."
