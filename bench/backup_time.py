@@ -72,9 +72,9 @@ def main() -> int:
             for name in (f"raw{number}", f"ours{number}", f"lifeboat{number}"):
                 shutil.rmtree(work / name)
         good = []
-        for title, runs, bar in (("first", first, 1.15), ("unchanged", later, 1.25)):
+        for title, runs, limit in (("first", first, 1.15), ("unchanged", later, 1.25)):
             walls = {side: [run.wall for run in runs[side]] for side in runs}
-            good.append(ratio(f"wall, {title}", walls["ours"], walls["raw"], bar))
+            good.append(ratio(f"wall, {title}", walls["ours"], walls["raw"], limit))
             cpus = {side: statistics.median(run.cpu for run in runs[side]) for side in runs}
             tops = {side: max(run.memory for run in runs[side]) for side in runs}
             more = statistics.median(walls["ours"]) - statistics.median(walls["raw"])

@@ -267,11 +267,11 @@ def load_profile(name: str) -> dict[str, Any]:
     return dict(load(data))
 
 
-def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], bar: float) -> bool:
-    """Print a ratio of medians and say whether it is within the bar."""
+def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], limit: float) -> bool:
+    """Print a ratio of medians and say whether it is within the limit."""
     value = statistics.median(ours) / statistics.median(theirs)
-    good = value <= bar
-    print(f"{name}: {value:.2f} (bar {bar:.2f}) {'ok' if good else 'MISSED'}")
+    good = value <= limit
+    print(f"{name}: {value:.2f} (bar {limit:.2f}) {'ok' if good else 'MISSED'}")
     return good
 
 

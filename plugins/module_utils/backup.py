@@ -136,11 +136,11 @@ class Backup:
         assembly.entries()
         assembly.export_environments()
         databases.reports()
-        assembly.not_sqlite()
         facts = self._facts(identity, home, version.result(_VERSION_TIMEOUT))
         if assembly.lively:
             self._archiving.catch_up()
             assembly.fresh_entries()
+        assembly.not_sqlite()
         facts["outside"] = Outside(home, descriptor, self._profile).collect(
             assembly.records, databases.all
         )
@@ -190,7 +190,8 @@ class Backup:
         assembly.flush()
 
     def _facts(self, identity: Identity, home: str, version: Mapping[str, Any]) -> dict[str, Any]:
-        assert self._assembly and self._survey and self._databases
+        if not (self._assembly and self._survey and self._databases):
+            raise AssertionError("nothing is assembled yet")
         records = self._assembly.records
         names = {name for e in self._assembly.environment.values() for name in e["names"]}
         return {

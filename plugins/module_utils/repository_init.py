@@ -183,7 +183,7 @@ class RepositoryBinder:
         keys = key_files(Path(self._binding.keys_dir))
         if len(keys) != 1:
             raise RepositoryError(f"borg init left {len(keys)} keys in {self._binding.keys_dir}.")
-        ((identifier, path),) = keys.items()
+        identifier, path = next(iter(keys.items()))
         return Bound(identifier, str(path), tuple(self._reasons))
 
     def _accept(self, found: str, key_file: Path | None) -> Bound:

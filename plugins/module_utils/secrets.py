@@ -74,6 +74,15 @@ _FIELD_VALUE = (
     r"(?P<value>\\?\"[^\"\n\\]{8,}|\\?'[^'\n\\]{8,}|[a-z0-9_.+/=~:!@#$%^&*-]{8,}(?![\w.]*[(\[]))"
 )
 
+_PROVIDERS = (
+    r"xai-|gsk_|r8_|nvapi-|tvly-|pplx-|fw_|fc-|exa_|dop_v1_|shpat_|lin_api_|ntn_|secret_|sntrys_"
+    r"|hvs\.|tskey-auth-|key-"
+)
+_FIELD_HINTS = (
+    *("passw", "_key", "-key", "ikey", "tkey", "ekey", "t_secret", "t-secret", "tsecret"),
+    *("g_secret", "gsecret", "_token", "-token", "stoken", "htoken", "ttoken"),
+)
+
 PATTERNS: tuple[Pattern, ...] = (
     _text("private-key", r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----", "PRIVATE KEY"),
     _text("putty-key", r"PuTTY-User-Key-File-[0-9]", "PuTTY-User-Key-File-"),
@@ -96,10 +105,10 @@ PATTERNS: tuple[Pattern, ...] = (
     _word("huggingface-token", rf"{_START}hf_[A-Za-z0-9]{{30,}}"),
     _word("npm-token", r"npm_[A-Za-z0-9]{36}"),
     _word("pypi-token", r"pypi-AgE[A-Za-z0-9_-]{40,}"),
-    _word("provider-key", rf"{_START}(?:xai-|gsk_|r8_|nvapi-|tvly-|pplx-|fw_|fc-|exa_|dop_v1_|shpat_|lin_api_|ntn_|secret_|sntrys_|hvs\.|tskey-auth-|key-)[A-Za-z0-9_-]{{24,}}"),
+    _word("provider-key", rf"{_START}(?:{_PROVIDERS})[A-Za-z0-9_-]{{24,}}"),
     _text("authorization", r"authorization\\?[\"']?\s*[:=]\s*\\?[\"']?(?:bearer|basic|token)\s+[a-z0-9._~+/-]{12,}", "authorization", lower=True),
     _text("url-password", r"[A-Za-z][A-Za-z0-9+.-]{1,15}://[^/\s:@\"'<>{}$]{1,64}:[^/\s@\"'<>{}$]{3,256}@", "://"),
-    _text("secret-field", rf"{_FIELD}\\?[\"']?\s*[:=]\s*{_FIELD_VALUE}", "passw", "_key", "-key", "ikey", "tkey", "ekey", "t_secret", "t-secret", "tsecret", "g_secret", "gsecret", "_token", "-token", "stoken", "htoken", "ttoken", lower=True),
+    _text("secret-field", rf"{_FIELD}\\?[\"']?\s*[:=]\s*{_FIELD_VALUE}", *_FIELD_HINTS, lower=True),
 )  # fmt: skip
 
 _PLACEHOLDER = re.compile(

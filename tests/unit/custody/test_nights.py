@@ -41,7 +41,7 @@ def next_night(custody: Custody, *, backup: bool = True) -> None:
 
 
 def test_nights_keep_what_retention_keeps(custody: Custody) -> None:
-    for _ in range(3):
+    for _unused in range(3):
         next_night(custody)
         result = custody.night()
         assert result["night"]["blocked"] is None
@@ -61,7 +61,7 @@ def test_compaction_comes_due(world: World) -> None:
     custody.night()
     (world.home / "SOUL.md").write_bytes(b"x" * 1000)
     said = []
-    for _ in range(7):
+    for _unused in range(7):
         next_night(custody)
         said.append(custody.night()["night"])
     assert sum(one["compact"] for one in said) == 1
@@ -192,7 +192,7 @@ def test_custody_killed_between_any_two_steps(world: World, step: str) -> None:
         world, START, **SMALL, compact_every_days=2, compact_delay_hours=0 if step else 1
     )
     world.write("SOUL.md", 3_000)
-    for _ in range(3):
+    for _unused in range(3):
         custody.backup()
         custody.night()
         custody.now += timedelta(days=1)
@@ -223,7 +223,7 @@ def test_custody_killed_between_any_two_steps(world: World, step: str) -> None:
 def test_a_deletion_by_the_box_hidden_behind_a_killed_run(custody: Custody) -> None:
     """What the killed run was about to delete does not cover what the box deleted meanwhile."""
     world = custody.world
-    for _ in range(2):
+    for _unused in range(2):
         next_night(custody)
         custody.night()
     next_night(custody)
@@ -296,7 +296,7 @@ class killed:
     def __enter__(self) -> None:
         self.process = self.world.popen("create", f"{self.world.url}::{self.name}", ".")
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self.process.kill()
         self.process.communicate()
 
@@ -306,7 +306,7 @@ class killed:
 
 def test_check_mode_changes_nothing(custody: Custody, tmp_path: object) -> None:
     world = custody.world
-    for _ in range(2):
+    for _unused in range(2):
         next_night(custody)
         custody.night()
     next_night(custody)

@@ -56,7 +56,7 @@ def run_until_killed(work: Callable[[], object], at: int) -> bool:
             status = 0
         finally:
             os._exit(status)
-    _, status = os.waitpid(child, 0)
+    _unused, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     assert code in (0, KILLED), f"killed before change {at}: the run failed"
     return code == KILLED

@@ -125,7 +125,11 @@ def test_a_process_in_the_home_is_ended(tmp_path: Path, stubborn: bool) -> None:
         [sys.executable, "-c", text], cwd=tmp_path, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout and process.stdout.readline() == b"up\n"
-        reaped = lambda seconds: (process.poll(), time.sleep(seconds))  # noqa: E731
+
+        def reaped(seconds: float) -> None:
+            process.poll()
+            time.sleep(seconds)
+
         stopper = Stopper(str(tmp_path), ME, runner=Systemctl(), sleep=reaped, patience=1.0)
         stopped = stopper.stop()
         assert [item.pid for item in stopped.processes] == [process.pid]

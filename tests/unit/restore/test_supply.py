@@ -26,7 +26,8 @@ SOURCE = {
 }
 
 
-def given(tmp_path: Path, vault: dict[str, str], source: Any = SOURCE) -> dict[str, Any]:
+def given(tmp_path: Path, vault: dict[str, str], source: Any = None) -> dict[str, Any]:
+    source = SOURCE if source is None else source
     home = tmp_path / "home"
     (home / "profiles/work").mkdir(parents=True, exist_ok=True)
     tmp_path.chmod(0o755)
