@@ -236,9 +236,9 @@ class CreateSession:
         """End without an archive."""
         self._running.abort()
 
-    def pump(self, seconds: float) -> None:
-        """Take what borg says for a while."""
-        self._running.pump(seconds)
+    def pump(self, seconds: float) -> bool:
+        """Take what borg says for a while; False once it has ended."""
+        return self._running.pump(seconds)
 
     def finish(self) -> Created:
         """End of the paths: wait for the archive, or raise BorgError."""

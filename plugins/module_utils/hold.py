@@ -262,6 +262,8 @@ def _copy_rollback(
 ) -> tuple[Held, Callable[[], sqlite3.Connection]]:
     if copy < 0:
         raise LifeboatError("no place for the copy of a database")
+    if request.mode == CHECKPOINT and os.path.exists(request.path + "-journal"):
+        _roll_back(request.path, keep)
     reader = connect(request.path, "ro", timeout=BUSY_TIMEOUT)
     keep.append(reader)
     # Opened once and never closed: closing would drop the locks of this process on the file.
@@ -282,6 +284,14 @@ def _copy_rollback(
         return connection
 
     return Held(BACKUP, ROLLBACK), look
+
+
+def _roll_back(path: str, keep: list[Any]) -> None:
+    """What a killed agent left half written is undone, as it would be by the agent's next start."""
+    writer = connect(path, "rw", timeout=BUSY_TIMEOUT)
+    keep.append(writer)
+    _begin(writer)
+    writer.execute("ROLLBACK")
 
 
 def _copy_changed(source: int, copy: int) -> int:

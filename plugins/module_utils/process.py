@@ -53,8 +53,8 @@ class Running(Protocol):
     def feed(self, data: bytes) -> None:
         """Queue input; takes what the command has to say meanwhile."""
 
-    def pump(self, seconds: float) -> None:
-        """Take what the command has to say for a while."""
+    def pump(self, seconds: float) -> bool:
+        """Take what the command has to say for a while; False once it has said its last."""
 
     def finish(self) -> Completed:
         """Close the input and wait for the end."""
@@ -157,10 +157,14 @@ class Process:
         self._pending += data
         self._pump(0)
 
-    def pump(self, seconds: float) -> None:
+    def pump(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
-        while self._selector.get_map() and time.monotonic() < deadline:
+        while self._speaks() and time.monotonic() < deadline:
             self._pump(max(0.0, deadline - time.monotonic()))
+        return self._speaks()
+
+    def _speaks(self) -> bool:
+        return any(key.data is not None for key in self._selector.get_map().values())
 
     def finish(self) -> Completed:
         self._closing = True

@@ -137,13 +137,18 @@ class Archiving:
     def catch_up(self) -> None:
         """Wait until borg has nearly read what it was given, but not for one that stands still."""
         begun = time.monotonic()
+        ended: set[str] = set()
         while True:
-            waiting = [target for target in self.targets if self._lags(target, begun)]
+            waiting = [
+                target
+                for target in self.targets
+                if target.config.name not in ended and self._lags(target, begun)
+            ]
             if not waiting:
                 return
             for target in waiting:
-                if target.session is not None:
-                    target.session.pump(0.05)
+                if target.session is not None and not target.session.pump(0.05):
+                    ended.add(target.config.name)
 
     def _lags(self, target: Target, begun: float) -> bool:
         if target.session is None:

@@ -120,7 +120,7 @@ def test_a_folder_swapped_for_a_link_is_not_followed(tmp_path: Path) -> None:
     write(elsewhere / "secret")
 
     class Swapping(Walk):
-        def _subfolder(self, parent: int, name: str, *rest: object) -> None:  # type: ignore[override]
+        def _subfolder(self, parent: int, name: str, *rest: object) -> None:
             if name == "sessions":
                 (home / "sessions").rename(home / "aside")
                 (home / "sessions").symlink_to(elsewhere)

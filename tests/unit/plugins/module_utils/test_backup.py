@@ -1,0 +1,472 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Backups of a small home into real borg repositories."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import stat
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.lifeboat.agents.plugins.module_utils import assemble, look
+from ansible_collections.lifeboat.agents.plugins.module_utils.backup import Backup
+from ansible_collections.lifeboat.agents.plugins.module_utils.errors import CouldNotRun
+from ansible_collections.lifeboat.agents.plugins.module_utils.profile import load
+from ansible_collections.lifeboat.agents.plugins.module_utils.secrets import MARKER
+from ansible_collections.lifeboat.agents.plugins.module_utils.verify import verify
+from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils import engine
+from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils.engine import (
+    Box,
+    entries,
+    make_database,
+    write,
+)
+
+TOKEN = "gh" + "p_" + "c" * 36
+
+
+def messages(status: dict[str, Any]) -> str:
+    return "\n".join(problem["message"] for problem in status["problems"])
+
+
+def test_a_home_comes_back(box: Box) -> None:
+    home = box.home
+    write(home / "SOUL.md", "soul", 0o600)
+    write(home / "memories" / "MEMORY.md", "memory", 0o640)
+    write(home / "sessions" / "line\nbreak.json", "{}")
+    odd = Path(os.fsdecode(os.fsencode(home / "sessions") + b"/bad\xff\xfe name"))
+    odd.write_bytes(b"odd")
+    os.link(home / "SOUL.md", home / "memories" / "soul-again")
+    (home / "sessions" / "link").symlink_to("/etc/hostname")
+    (home / "memories" / "empty").mkdir(mode=0o700)
+    sparse = write(home / "workspace" / "sparse", "")
+    os.truncate(sparse, 3_000_000)
+    os.mkfifo(home / "sessions" / "fifo")
+    os.utime(home / "SOUL.md", ns=(1_600_000_000_123_456_789, 1_600_000_000_123_456_789))
+    make_database(home / "state.db")
+    make_database(home / "other.db", journal="delete")
+    status = box.backup()
+    assert status["result"] == "success", messages(status)
+    target = box.extract(status)
+    restored = box.restored_home(target)
+    assert (restored / "SOUL.md").read_text(encoding="ascii") == "soul"
+    assert (restored / "SOUL.md").stat().st_mtime_ns == 1_600_000_000_123_456_789
+    assert stat.S_IMODE((restored / "SOUL.md").stat().st_mode) == 0o600
+    assert (restored / "SOUL.md").stat().st_ino == (
+        restored / "memories" / "soul-again"
+    ).stat().st_ino
+    assert (restored / "sessions" / "line\nbreak.json").read_text(encoding="ascii") == "{}"
+    assert Path(str(odd).replace(str(home), str(restored))).read_bytes() == b"odd"
+    assert os.readlink(restored / "sessions" / "link") == "/etc/hostname"
+    assert stat.S_IMODE((restored / "memories" / "empty").stat().st_mode) == 0o700
+    assert (restored / "workspace" / "sparse").stat().st_size == 3_000_000
+    assert not (restored / "sessions" / "fifo").exists()
+    for name, place in (
+        ("state.db", restored),
+        ("other.db", target / str(box.run_dir).lstrip("/") / "databases"),
+    ):
+        copied = sqlite3.connect(place / name)
+        assert copied.execute("SELECT count(*) FROM messages").fetchone() == (50,)
+        copied.close()
+
+    manifest = box.manifest(target)
+    found = entries(manifest)
+    assert found["SOUL.md"]["sha256"] == hashlib.sha256(b"soul").hexdigest()
+    assert found["SOUL.md"]["mode"] == "0600"
+    assert found["memories/soul-again"]["type"] == "hardlink"
+    assert found["memories/soul-again"]["target"] == "SOUL.md"
+    assert found["sessions/fifo"]["type"] == "fifo"
+    assert found["sessions/link"]["target"] == "/etc/hostname"
+    assert found["other.db"]["stored"] == "database"
+    assert found[""]["type"] == "directory"
+    databases = {database["path"]: database for database in manifest["databases"]}
+    assert databases["state.db"]["tables"] == {"messages": 50, "sessions": 1}
+    assert (databases["state.db"]["method"], databases["other.db"]["method"]) == ("main", "backup")
+    assert databases["state.db"]["newest"]["time"] == "2023-11-14T22:14:09Z"
+    assert {"path": "/srv/project", "source": "state.db:sessions.cwd"} in manifest["outside"]
+    assert {"path": "/etc/hostname", "source": "link sessions/link"} in manifest["outside"]
+    assert manifest["agent"]["home_real"] == str(home)
+    assert manifest["agent"]["user"] == engine.USER
+
+
+CANARIES = [
+    ".env", "workspace/app/.env.production", "auth.json", "tokens/oauth.json", "profiles/work/.env",
+    "profiles/work/auth.json", "cache/leftover", "logs/debug.log", "hermes-agent/x",
+]  # fmt: skip
+NEW_PLACES = {
+    "credentials.json": '{"x": "CANARY"}',
+    "new/deploy_key": "-----BEGIN " + "OPENSSH PRIVATE KEY-----\nCANARY\n",
+    "new/.netrc": "machine x password CANARY",
+    "new/settings.json": '{"refresh_token": "CANARY-value"}',
+    "new/bot.txt": "123456789" + ":AA" + "CANARY" + "x" * 30,
+    "new/.ssh/config": "CANARY",
+    "new/dump.sql": "postgres://u:CANARYpass@db/x",
+    "profiles/work/oauth_token.json": "CANARY",
+    "server.pem": "CANARY",
+    "workspace/deploy": "-----BEGIN " + "RSA PRIVATE KEY-----\nCANARY\n",
+}
+
+
+def test_no_canary_reaches_the_archive_and_nothing_precious_is_lost(box: Box) -> None:
+    home = box.home
+    for path in CANARIES:
+        write(home / path, "CANARY\n")
+    for path, text in NEW_PLACES.items():
+        write(home / path, text)
+    for place in (home, home / "profiles" / "work"):
+        write(place / "config.yaml", "# kept\nmodel:\n  api_key: CANARY\n  provider: custom\n")
+    write(home / ".env", "TELEGRAM_TOKEN=CANARY\nTELEGRAM_ALLOWED_USERS=7,8\n")
+    unknown = sqlite3.connect(home / "mystery.bin")
+    unknown.execute("CREATE TABLE secrets (v)")
+    unknown.execute("INSERT INTO secrets VALUES (?)", ("sk" + "-CANARY0000000000000000",))
+    unknown.commit()
+    unknown.close()
+    for path in ("SOUL.md", "memories/a", "sessions/b.json", "workspace/c", "harmless-new.txt"):
+        write(home / path, "precious\n")
+    status = box.backup()
+    target = box.extract(status)
+    leaks = [
+        str(path.relative_to(target))
+        for path in target.rglob("*")
+        if path.is_file() and b"CANARY" in path.read_bytes()
+    ]
+    assert leaks == []
+    restored = box.restored_home(target)
+    for path in ("SOUL.md", "memories/a", "sessions/b.json", "workspace/c", "harmless-new.txt"):
+        assert (restored / path).read_text(encoding="ascii") == "precious\n"
+    scrubbed = target / str(box.run_dir).lstrip("/") / "scrubbed"
+    for path in ("config.yaml", "profiles/work/config.yaml"):
+        text = (scrubbed / path).read_text(encoding="ascii")
+        assert text == f"# kept\nmodel:\n  api_key: {MARKER}\n  provider: custom\n"
+        assert not (restored / path).exists()
+    manifest = box.manifest(target)
+    assert {"path": "config.yaml", "key": "model.api_key"} in manifest["to_be_supplied"]
+    assert "TELEGRAM_TOKEN" in manifest["environment"]
+    exported = json.loads((scrubbed.parent / "environment.json").read_bytes())
+    assert exported["files"][".env"]["values"] == {"TELEGRAM_ALLOWED_USERS": "7,8"}
+    decisions = {item["path"]: item["decision"] for item in manifest["unknown"]}
+    assert decisions["harmless-new.txt"] == "kept"
+    assert decisions["mystery.bin"] == "quarantined"
+    assert set(NEW_PLACES) <= set(manifest["withheld"])
+    assert status["result"] == "warning"
+    assert "CANARY" not in json.dumps(status)
+
+
+def test_a_hit_in_precious_text_is_counted_and_the_text_kept(box: Box) -> None:
+    write(box.home / "sessions" / "talk.json", "one\ntwo " + TOKEN + "\n")
+    status = box.backup()
+    assert status["result"] == "success"
+    assert status["findings_count"] == 1
+    manifest = box.manifest(box.extract(status))
+    assert manifest["findings"] == [
+        {"path": "sessions/talk.json", "rule": "github-token", "line": 2}
+    ]
+    assert TOKEN not in json.dumps(manifest)
+    box.settings["accepted_findings"] = [{"path": "sessions/*", "rule": "github-token"}]
+    assert box.backup()["findings_count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept", "result"),
+    [("keep", True, "success"), ("drop", False, "warning"), ("refuse", False, "failed")],
+)
+def test_the_policy_for_the_unknown(box: Box, policy: str, kept: bool, result: str) -> None:
+    write(box.home / "SOUL.md")
+    write(box.home / "new" / "a")
+    box.settings["unknown"] = policy
+    status = box.backup()
+    assert status["result"] == result
+    if policy == "refuse":
+        assert "new" in status["message"]
+        assert status["archive"] is None
+        assert not json.loads(
+            box.raw("vault1", "list", "--json", str(box.root / "vault1" / "repository"))
+        )["archives"]
+        return
+    assert ("new/a" in box.listing(status)) is kept
+    assert status["unknown"][0]["path"] == "new"
+
+
+def test_an_unchanged_home_is_not_read_again(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        write(box.home / "sessions" / f"{number}.json", f"{{{number}}}")
+    make_database(box.home / "state.db")
+    monkeypatch.setattr(assemble, "_FRESH_SECONDS", -1000)
+    first = box.backup()
+    read: list[str] = []
+    looker = look.Looker._read
+
+    def counted(self: Any, entry: Any, *rest: Any, **more: Any) -> Any:
+        read.append(entry.path)
+        return looker(self, entry, *rest, **more)
+
+    monkeypatch.setattr(look.Looker, "_read", counted)
+    write(box.home / "sessions" / "3.json", "{changed}")
+    second = box.backup()
+    assert read == ["sessions/3.json"]
+    assert first["result"] == second["result"] == "success"
+    manifests = [box.manifest(box.extract(status)) for status in (first, second)]
+    assert manifests[0]["databases"] == manifests[1]["databases"]
+
+
+def test_two_repositories_and_one_that_fails(tmp_path: Path) -> None:
+    box = Box(tmp_path, engine.find_borg(), ("vault1", "vault2"))
+    write(box.home / "SOUL.md")
+    status = box.backup()
+    assert status["result"] == "success"
+    assert box.listing(status, "vault1") == box.listing(status, "vault2")
+    (tmp_path / "vault1" / "repository").rename(tmp_path / "vault1" / "gone")
+    status = box.backup()
+    assert status["result"] == "failed"
+    assert status["repositories"]["vault1"]["failure"]["rc"] == 13
+    assert status["repositories"]["vault2"]["success"]
+    assert "SOUL.md" in box.listing(status, "vault2")
+    assert status["hint"]
+    assert status["last_success"] != status["last_attempt"] or status["last_success"]
+
+
+def test_another_repository_at_the_same_place_gets_nothing(box: Box) -> None:
+    write(box.home / "SOUL.md")
+    assert box.backup()["result"] == "success"
+    place = box.root / "vault1"
+    (place / "repository").rename(place / "real")
+    environment = {
+        **box.environment("vault1"),
+        "BORG_KEYS_DIR": str(box.root / "attacker"),
+        "BORG_BASE_DIR": str(box.root / "attacker"),
+    }
+    for encryption in ("keyfile-blake2", "none"):
+        shutil.rmtree(place / "repository", ignore_errors=True)
+        subprocess.run(
+            [box.borg, "init", "--encryption", encryption, str(place / "repository")],
+            env=environment,
+            check=True,
+            capture_output=True,
+        )
+        before = sorted(path.stat().st_size for path in (place / "repository" / "data").rglob("*"))
+        status = box.backup()
+        assert status["result"] == "failed"
+        assert status["archive"] is None
+        assert status["repositories"]["vault1"]["failure"]["rc"] in (41, 42, 60, 61, 63, 64)
+        assert before == sorted(
+            path.stat().st_size for path in (place / "repository" / "data").rglob("*")
+        )
+
+
+def test_a_file_that_vanishes_and_one_that_grows(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(box.home / "SOUL.md")
+    write(box.home / "sessions" / "gone.json")
+    growing = write(box.home / "sessions" / "growing.json", "a")
+    original = assemble.Assembly.settle
+
+    def later(self: Any) -> None:
+        (box.home / "sessions" / "gone.json").unlink()
+        growing.write_text("aaaa", encoding="ascii")
+        original(self)
+
+    monkeypatch.setattr(assemble.Assembly, "settle", later)
+    status = box.backup()
+    assert status["result"] in ("success", "warning")
+    found = entries(box.manifest(box.extract(status)))
+    assert found["sessions/growing.json"]["sha256"] is None
+    assert found["sessions/growing.json"]["changed"] is True
+
+
+def test_a_socket_is_noted_and_not_archived(box: Box) -> None:
+    (box.home / "sessions").mkdir()
+    server = socket.socket(socket.AF_UNIX)
+    here = os.getcwd()
+    os.chdir(box.home / "sessions")
+    try:
+        server.bind("s")
+    finally:
+        os.chdir(here)
+    status = box.backup()
+    server.close()
+    assert status["result"] == "success"
+    assert "sessions/s" not in box.listing(status)
+    assert entries(box.manifest(box.extract(status)))["sessions/s"]["type"] == "socket"
+
+
+def test_a_home_that_is_a_link(box: Box) -> None:
+    write(box.home / "SOUL.md")
+    real = box.root / "elsewhere"
+    box.home.rename(real)
+    box.home.symlink_to(real)
+    status = box.backup()
+    assert status["result"] == "success"
+    target = box.extract(status)
+    assert (target / str(real).lstrip("/") / "SOUL.md").exists()
+    assert box.manifest(target)["agent"]["home_real"] == str(real)
+    assert box.manifest(target)["agent"]["home"] == str(box.home)
+
+
+def test_a_link_that_took_the_place_of_memories_is_kept_and_its_target_reported(box: Box) -> None:
+    write(box.root / "outside" / "MEMORY.md")
+    (box.home / "memories").symlink_to(box.root / "outside")
+    status = box.backup()
+    assert "memories" in box.listing(status)
+    outside = box.manifest(box.extract(status))["outside"]
+    assert outside == [{"path": str(box.root / "outside"), "source": "link memories"}]
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_a_damaged_database_is_archived_with_a_failing_result(box: Box, journal: str) -> None:
+    make_database(box.home / "sessions" / "good.db")
+    path = make_database(box.home / "state.db", rows=3000, journal=journal)
+    data = bytearray(path.read_bytes())
+    data[8 * 4096 : 9 * 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    status = box.backup()
+    assert status["result"] == "failed"
+    assert "state.db" in messages(status)
+    assert "good.db" not in messages(status)
+    assert status["archive"] is not None
+    manifest = box.manifest(box.extract(status))
+    checks = {database["path"]: database["quick_check"] for database in manifest["databases"]}
+    assert checks["sessions/good.db"] == "ok"
+    assert checks["state.db"] != "ok"
+
+
+def test_an_encrypted_database_is_named(box: Box) -> None:
+    write(box.home / "state.db", os.urandom(8192))
+    status = box.backup()
+    assert status["result"] == "failed"
+    assert "state.db is not readable: encrypted" in status["message"]
+    assert "state.db" in box.listing(status)
+    box.settings["accepted_findings"] = [{"path": "state.db", "rule": "database"}]
+    assert box.backup()["result"] == "success"
+
+
+def test_a_config_that_cannot_be_scrubbed_is_withheld_and_fails(box: Box) -> None:
+    write(box.home / "config.yaml", "model: {api_key: 'CANARY\n")
+    status = box.backup()
+    assert status["result"] == "failed"
+    assert "config.yaml was withheld" in messages(status)
+    assert not any("config.yaml" in path for path in box.listing(status))
+
+
+def test_read_only_mode_leaves_the_database_alone(box: Box) -> None:
+    path = make_database(box.home / "state.db")
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    box.settings["database_mode"] = "read-only"
+    status = box.backup()
+    assert status["result"] == "success"
+    assert before == (path.read_bytes(), path.stat().st_mtime_ns)
+    assert status["databases"][0]["checkpoint"] == "not asked for"
+
+
+def test_a_carriage_return_in_a_name_is_said_and_fails(box: Box) -> None:
+    write(box.home / "sessions" / "car\rriage")
+    status = box.backup()
+    assert status["result"] == "failed"
+    assert "carriage return" in status["message"]
+
+
+def test_status_metrics_and_ping(box: Box) -> None:
+    asked: list[str] = []
+
+    def serve(server: socket.socket) -> None:
+        connection, _address = server.accept()
+        asked.append(connection.recv(1000).decode().split()[1])
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+        connection.close()
+
+    server = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=serve, args=(server,))
+    thread.start()
+    write(box.home / "SOUL.md")
+    box.settings["ping_url"] = f"http://127.0.0.1:{server.getsockname()[1]}/ping"
+    box.settings["metrics_file"] = str(box.root / "lifeboat.prom")
+    status = box.backup()
+    thread.join(5)
+    server.close()
+    assert asked == ["/ping"]
+    assert json.loads((box.state / "status.json").read_bytes()) == status
+    assert stat.S_IMODE((box.state / "status.json").stat().st_mode) == 0o640
+    text = (box.root / "lifeboat.prom").read_text(encoding="utf-8")
+    assert 'lifeboat_backup_success{agent="acme"} 1' in text
+    assert 'lifeboat_backup_repository_success{agent="acme",repository="vault1"} 1' in text
+    assert text.count("# TYPE") == len(
+        {line.split("{")[0] for line in text.splitlines() if line[0] != "#"}
+    )
+    assert status["last_success"] == status["last_attempt"]
+
+
+def test_a_failure_is_told_too(box: Box) -> None:
+    write(box.home / "SOUL.md")
+    good = box.backup()
+    (box.root / "passphrase").chmod(0o600)
+    write(box.root / "passphrase", "wrong\n")
+    status = box.backup()
+    assert status["result"] == "failed"
+    assert status["repositories"]["vault1"]["failure"]["msgid"] == "PassphraseWrong"
+    assert status["last_success"] == good["last_success"]
+    assert "passphrase" in status["message"]
+    assert 'success{agent="acme"} 0' in (box.state / "metrics.prom").read_text(encoding="utf-8")
+
+
+def test_the_run_directory_is_private_and_empty_afterwards(box: Box) -> None:
+    write(box.home / "config.yaml", "api_key: x\n")
+    make_database(box.home / "other.db", journal="delete")
+    write(box.run_dir / "scrubbed" / "left-by-a-killed-run")
+    status = box.backup()
+    assert status["result"] == "success"
+    assert "run:scrubbed/left-by-a-killed-run" not in box.listing(status)
+    assert list(box.run_dir.iterdir()) == []
+    assert stat.S_IMODE(box.run_dir.stat().st_mode) & 0o007 == 0
+
+
+def test_two_runs_at_once_are_refused(box: Box) -> None:
+    backup = Backup(box.config(), box.profile)
+    with backup._lock(), pytest.raises(CouldNotRun, match="another backup of acme is running"):
+        Backup(box.config(), box.profile).run()
+
+
+def test_a_profile_that_needs_an_export_is_refused_with_its_reason(box: Box) -> None:
+    profile = {
+        **engine.SMALL_PROFILE,
+        "export": {"required": True, "reason": "secrets live beside memories", "hint": "do that"},
+    }
+    box.profile = load(profile)
+    status = box.backup()
+    assert (status["result"], status["archive"]) == ("failed", None)
+    assert "secrets live beside memories" in status["message"]
+    assert status["hint"] == "do that"
+
+
+def test_verify(box: Box) -> None:
+    write(box.home / "SOUL.md")
+    write(Path(os.fsdecode(os.fsencode(box.home) + b"/sessions/\xff")))
+    box.backup()
+    outcome = verify(box.config())
+    assert outcome["good"], outcome
+    assert outcome["repositories"]["vault1"]["entries"] >= 4
+
+
+def test_the_archive_has_no_secret_even_when_it_appears_after_the_scan(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scrubbed file is archived from its copy, whatever the agent writes meanwhile."""
+    config = write(box.home / "config.yaml", "a: b\n")
+    original = assemble.Assembly.settle
+
+    def later(self: Any) -> None:
+        config.write_text("api_key: CANARY\n", encoding="ascii")
+        original(self)
+
+    monkeypatch.setattr(assemble.Assembly, "settle", later)
+    status = box.backup()
+    target = box.extract(status)
+    assert not any(b"CANARY" in path.read_bytes() for path in target.rglob("*") if path.is_file())

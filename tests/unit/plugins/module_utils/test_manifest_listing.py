@@ -1,0 +1,107 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from ansible_collections.lifeboat.agents.plugins.module_utils.borg import Item, parse_listing
+from ansible_collections.lifeboat.agents.plugins.module_utils.listing import Comparer, lossy
+from ansible_collections.lifeboat.agents.plugins.module_utils.survey import Candidate
+from ansible_collections.lifeboat.agents.plugins.module_utils.walk import Entry
+
+FILE = stat.S_IFREG | 0o644
+
+
+def candidate(path: str, mode: int = FILE, size: int = 5) -> Candidate:
+    kind = "directory" if stat.S_ISDIR(mode) else "symlink" if stat.S_ISLNK(mode) else "file"
+    status = os.stat_result(
+        (mode, 7, 1, 1, 10, 20, size, 0, 1, 0), {"st_mtime_ns": 10**9, "st_ctime_ns": 1}
+    )
+    return Candidate(Entry(path, kind, status, "keep", 0))
+
+
+def item(path: str, mode: str = "-rw-r--r--", size: int = 5, uid: int = 10, gid: int = 20) -> Item:
+    return Item(lossy(os.fsencode(path)), mode[0], mode, uid, gid, size)
+
+
+def comparer(*records: Candidate) -> Comparer:
+    copy = candidate("m", size=9)
+    return Comparer("/h/a", {r.path: r for r in records}, {b"run/manifest.json": copy})
+
+
+MANIFEST = item("run/manifest.json", size=9)
+
+
+def test_all_as_it_should_be() -> None:
+    names = ["a", "line\nbreak", "odd\udcff", "ü"]
+    compared = comparer(candidate("", stat.S_IFDIR | 0o700), *(candidate(name) for name in names))
+    compared.take(item("h/a", "drwx------", 0))
+    for name in names:
+        compared.take(item(f"h/a/{name}"))
+    compared.take(MANIFEST)
+    result = compared.result()
+    assert result.good and not result.resized
+    assert result.compared == 6
+    assert result.describe() == "6 entries as the manifest says"
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        (item("h/a/a", "lrwxrwxrwx"), "replaced"),
+        (item("h/a/a", "-rw-r-----"), "replaced"),
+        (item("h/a/a", uid=0), "replaced"),
+        (item("h/a/a", gid=0), "replaced"),
+        (item("h/a/a", size=6), "resized"),
+        (item("h/a/.env"), "unexpected"),
+        (item("h/b"), "unexpected"),
+        (item("etc/shadow"), "unexpected"),
+        (item("h/a/../x"), "unexpected"),
+    ],
+)
+def test_what_must_not_be(given: Item, field: str) -> None:
+    compared = comparer(candidate("a"), candidate("c"))
+    compared.take(given)
+    result = compared.result()
+    assert getattr(result, field) == (given.path,)
+    assert b"h/a/c" in result.missing and b"run/manifest.json" in result.missing
+    assert not result.good
+
+
+def test_the_original_of_a_scrubbed_file_is_not_expected() -> None:
+    """Only what was archived under the home is given to the comparer."""
+    compared = comparer(candidate("a"))
+    compared.take(item("h/a/config.yaml"))
+    assert compared.result().unexpected == (b"h/a/config.yaml",)
+
+
+def test_twice_is_once_too_often() -> None:
+    compared = comparer(candidate("a"))
+    compared.take(item("h/a/a"))
+    compared.take(item("h/a/a"))
+    assert compared.result().unexpected == (b"h/a/a",)
+
+
+def test_a_hard_link_and_a_held_log_may_have_another_size() -> None:
+    link, log = candidate("link"), candidate("state.db-wal")
+    link.any_size = log.any_size = True
+    compared = comparer(link, log)
+    compared.take(item("h/a/link", "hrw-r--r--", 0))
+    compared.take(item("h/a/state.db-wal", size=999))
+    compared.take(MANIFEST)
+    assert compared.result().good
+    assert not compared.result().resized
+
+
+def test_recorded_listing() -> None:
+    """As borg 1.4.5 prints it in the format that is asked for."""
+    data = b"d drwxr-xr-x 0 0 0 h/a\0- -rw-r--r-- 10 20 5 h/a/with space\0l lrwxrwxrwx 10 20 4 h/a/x\ny\0"
+    assert parse_listing(data) == [
+        Item(b"h/a", "d", "drwxr-xr-x", 0, 0, 0),
+        Item(b"h/a/with space", "-", "-rw-r--r--", 10, 20, 5),
+        Item(b"h/a/x\ny", "l", "lrwxrwxrwx", 10, 20, 4),
+    ]
