@@ -25,7 +25,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from . import borg
 from .errors import LifeboatError
@@ -35,6 +35,7 @@ from .restore_tree import opened, remove
 
 USER = "lifeboat-restore"
 RUN_DIRECTORY = "/run/lifeboat-restore"
+B = TypeVar("B", bound=borg.Borg)
 BORG = borg.DEFAULT_EXECUTABLE
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ARCHIVE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:?\d{2})?)?\Z")
@@ -257,10 +258,18 @@ class Session:
         self.account = account
 
     def _borg(self, into: int | None = None) -> borg.Borg:
-        extra = {"BORG_HOST_ID": f"lifeboat-restore-{self.access.agent}-{secrets.token_hex(8)}"}
-        confined = Confined(self.runner, self.account, extra, into, f"{self.folder}/extract")
+        return self.client(borg.Borg, into=into)
+
+    def client(
+        self, kind: type[B], *, into: int | None = None, extra: Mapping[str, str] | None = None
+    ) -> B:
+        """borg on this repository, confined; extra is added to its environment."""
+        identity = f"lifeboat-restore-{self.access.agent}-{secrets.token_hex(8)}"
+        environment = {"BORG_HOST_ID": identity, **(extra or {})}
+        mountpoint = f"{self.folder}/extract"
+        confined = Confined(self.runner, self.account, environment, into, mountpoint)
         remote = self.access.is_remote
-        return borg.Borg(
+        return kind(
             borg.Access(
                 url=self.access.url,
                 base_dir=f"{self.folder}/base",
@@ -278,7 +287,7 @@ class Session:
         )
 
     @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
         try:
             yield
         except borg.BorgError as error:
@@ -291,7 +300,7 @@ class Session:
 
     def archives(self) -> list[borg.ArchiveInfo]:
         """All archives, oldest first, after the repository proved to be the pinned one."""
-        with self._errors():
+        with self.errors():
             listed = self._borg().list_archives()
         if listed.id != self.access.repository_id:
             raise RestoreError(
@@ -304,7 +313,7 @@ class Session:
     def manifest(self, archive: str) -> RestoreManifest:
         """The manifest inside one archive, validated."""
         path = f"run/lifeboat/{self.access.agent}/manifest.json"
-        with self._errors():
+        with self.errors():
             completed = self._borg().extract(archive, [path], to_stdout=True)
         if not completed.stdout:
             raise RestoreError(
@@ -317,7 +326,7 @@ class Session:
 
     def extract(self, archive: str, into: int, paths: Sequence[str] = ()) -> list[str]:
         """Extract into an open folder of the session's user; returns borg's warnings."""
-        with self._errors():
+        with self.errors():
             completed = self._borg(into).extract(archive, paths, sparse=True)
         return [
             message.text

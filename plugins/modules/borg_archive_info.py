@@ -172,7 +172,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     if not module.params["repository"]:
-        module.fail_json(msg="repository is required")
+        module.fail_json(msg="missing required arguments: repository")
     try:
         module.exit_json(changed=False, **query(module.params))
     except RestoreError as error:
