@@ -21,6 +21,7 @@ from .profile import ProfileError
 from .profile import load as load_profile
 from .status import FAILED
 from .status import read as read_status
+from .status import unpaired
 from .verify import verify
 
 _DESCRIPTION = "Back up the AI agents of this box with borg, and show what is known about it."
@@ -132,9 +133,13 @@ def _one(options: argparse.Namespace, name: str) -> tuple[int, Any]:
     config = configuration.load(name, options.config_directory)
     if options.command == "status":
         status = read_status(config.state_dir)
+        mark = unpaired(name)
         if not options.json:
             _say(report.status(name, status))
-        return (1 if not status or status.get("result") == FAILED else 0), status
+            if mark:
+                _say(f"  NOT PAIRED   {mark.get('message', 'restored and not started')}")
+        bad = not status or status.get("result") == FAILED or bool(mark)
+        return (1 if bad else 0), ({**status, "unpaired": mark} if mark else status)
     if options.command == "verify":
         outcome = verify(config)
         if not options.json:

@@ -17,6 +17,7 @@ from typing import Any
 FORMAT = 1
 NAME, METRICS = "status.json", "metrics.prom"
 SUCCESS, WARNING, FAILED = "success", "warning", "failed"
+RESTORE_RECORDS = "/var/lib/lifeboat-restore"
 _PING_TIMEOUT = 10
 
 
@@ -46,6 +47,15 @@ def read(state_dir: str) -> dict[str, Any]:
     """The status of the last run, {} where there was none."""
     try:
         value = json.loads((Path(state_dir) / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def unpaired(agent: str, records: str = RESTORE_RECORDS) -> dict[str, Any]:
+    """What a restore left to be done by hand, {} where nothing is: the agent is stopped till then."""
+    try:
+        value = json.loads((Path(records) / agent / "unpaired.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

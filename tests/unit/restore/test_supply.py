@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.lifeboat.agents.plugins.module_utils import status
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_manifest import RestoreError
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_supply import parse, quote
 from ansible_collections.lifeboat.agents.plugins.modules import agent_supply
@@ -91,3 +92,12 @@ def test_a_hostile_file_list_is_refused_or_left_out() -> None:
 )
 def test_values_are_quoted_only_where_they_have_to_be(value: str, written: str) -> None:
     assert quote(value) == written
+
+
+def test_status_says_loudly_that_an_agent_waits_to_be_paired(tmp_path: Path) -> None:
+    assert status.unpaired("acme", str(tmp_path)) == {}
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme/unpaired.json").write_text('{"message": "pair it"}')
+    assert status.unpaired("acme", str(tmp_path))["message"] == "pair it"
+    (tmp_path / "acme/unpaired.json").write_text("torn")
+    assert status.unpaired("acme", str(tmp_path)) == {}
