@@ -28,6 +28,7 @@ class Expectations:
     snapshot_gap_hours: float = 50.0
     snapshot_count: int = 7
     silence_hours: float = 30.0
+    refused_hours: float = 48.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def standing(
         born = min(times.values(), default=now)
         problems += _continuity([when for _name, when in found], born, now, expected)
     counted = _counted(counters)
+    problems += _refusal(counted.get("last_refusal"), now, expected)
     return Standing(
         size=sum(layout.values()),
         transaction=last,
@@ -95,6 +97,20 @@ def _silence(newest: datetime | None, now: datetime, expected: Expectations) -> 
     if now - newest > timedelta(hours=expected.silence_hours):
         return [f"nothing was stored since {newest:%Y-%m-%d %H:%M} UTC"]
     return []
+
+
+def _refusal(last: object, now: datetime, expected: Expectations) -> list[str]:
+    """An honest box is never refused anything, so one refusal is worth a look at the box."""
+    if not isinstance(last, dict):
+        return []
+    try:
+        when = datetime.strptime(str(last.get("time")), "%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        return ["the counter file of the forced command cannot be read"]
+    if now - when.replace(tzinfo=timezone.utc) > timedelta(hours=expected.refused_hours):
+        return []
+    told = f"{last.get('identity')} was refused {last.get('kind')} at {when:%Y-%m-%d %H:%M} UTC"
+    return [f"{told}: {last.get('detail')}"]
 
 
 def _snapshots(repository: Path, folder: Path) -> list[tuple[str, datetime]]:

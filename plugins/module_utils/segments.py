@@ -35,8 +35,9 @@ _HEADER = struct.Struct("<IIB")
 _IDENTIFIED = struct.Struct("<IIB32s")
 COMMIT_ENTRY = bytes.fromhex("40f43c250900000002")
 
-# Enough for a row of small entries at once, not more than two pages of the disk.
+# Enough for a row of small entries at once; behind a large one only its header is read.
 _WINDOW = 8192
+_HEAD = 64
 
 _TRANSACTION = re.compile(r"transaction (\d+), UTC time (\S+)$")
 
@@ -135,19 +136,20 @@ class Segments:
         window, base = self._read(descriptor, 0), 0
         if window[: len(MAGIC)] != MAGIC:
             raise SegmentError(segment, "does not begin as a segment does")
-        offset = len(MAGIC)
+        offset, wanted = len(MAGIC), _WINDOW
         while offset < end:
             if offset + _IDENTIFIED.size > base + len(window):
-                window, base = self._read(descriptor, offset), offset
+                window, base = self._read(descriptor, offset, wanted), offset
             entry = _parse(window, offset - base, segment, offset, end)
             if verify and entry.tag == PUT:
                 self._verify(descriptor, entry)
             self.entries_read += 1
             yield entry
             offset += entry.size
+            wanted = _HEAD if entry.size > _WINDOW // 2 else _WINDOW
 
-    def _read(self, descriptor: int, offset: int) -> bytes:
-        window = os.pread(descriptor, _WINDOW, offset)
+    def _read(self, descriptor: int, offset: int, wanted: int = _WINDOW) -> bytes:
+        window = os.pread(descriptor, wanted, offset)
         self.bytes_read += len(window)
         return window
 
