@@ -19,9 +19,8 @@ from .errors import CouldNotRun, LifeboatError
 from .home_audit import audit
 from .profile import ProfileError
 from .profile import load as load_profile
-from .status import FAILED
+from .status import FAILED, unpaired
 from .status import read as read_status
-from .status import unpaired
 from .verify import verify
 
 _DESCRIPTION = "Back up the AI agents of this box with borg, and show what is known about it."

@@ -31,7 +31,7 @@ def world() -> Iterator[World]:
 def borg_world(world: World) -> World:
     borg = find_borg()
     if borg is None:
-        pytest.skip("no borg 1.4.5 on PATH (or in LIFEBOAT_TEST_BORG)")
+        pytest.skip("no borg 1.4.5 on PATH (or in LIFEBOAT_BORG)")
     os.environ.pop("BORG_PASSPHRASE", None)
     world.borg = borg
     return world

@@ -31,7 +31,7 @@ IS_ROOT = os.geteuid() == 0
 
 def find_borg() -> str | None:
     candidates = (
-        os.environ.get("LIFEBOAT_TEST_BORG"),
+        os.environ.get("LIFEBOAT_BORG"),
         shutil.which("borg"),
         "/usr/local/bin/lifeboat-borg",
     )
