@@ -18,10 +18,9 @@ _VERSION = re.compile(r"\d+(?:\.\d+)+(?:[-+.\w]*\w)?")
 _TIMEOUT = 20
 
 
-def find(profile: Mapping[str, Any], home: str, user_home: str) -> dict[str, Any]:
-    """{"version", "revision"} of the agent, each None where it cannot be told."""
-    wanted = profile.get("version", {})
-    path = os.pathsep.join(
+def search_path(home: str, user_home: str) -> str:
+    """Where an agent's command may lie."""
+    return os.pathsep.join(
         [
             f"{user_home}/.local/bin",
             f"{user_home}/bin",
@@ -32,6 +31,12 @@ def find(profile: Mapping[str, Any], home: str, user_home: str) -> dict[str, Any
             "/bin",
         ]
     )
+
+
+def find(profile: Mapping[str, Any], home: str, user_home: str) -> dict[str, Any]:
+    """{"version", "revision"} of the agent, each None where it cannot be told."""
+    wanted = profile.get("version", {})
+    path = search_path(home, user_home)
     command = [str(part) for part in wanted.get("command", [])]
     executable = shutil.which(command[0], path=path) if command else None
     version = None

@@ -13,7 +13,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,15 @@ class Assembly:
         data = os.fsencode(copy.path)
         self.copies[lossy(data[1:])] = copy
         self._push(data, True)
+
+    def copies_of(self, copies: Iterable[Copy]) -> int:
+        """Files of the run directory that somebody else wrote; how many there are."""
+        count = 0
+        for copy in copies:
+            self.archive_copy(copy)
+            count += 1
+        self.flush()
+        return count
 
     def _push(self, path: bytes, is_file: bool) -> None:
         self._batch.append(path)

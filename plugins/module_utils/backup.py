@@ -31,13 +31,14 @@ from .config import BoxConfig
 from .copies import RunDirectory
 from .databases import Databases
 from .errors import CouldNotRun, LifeboatError
+from .export import Export
 from .listing import Comparer, Comparison
 from .look import Cache, Looker
 from .manifest import NAME as MANIFEST
 from .manifest import fixed_block, printable
 from .manifest import write as write_manifest
 from .outside import Outside
-from .privilege import Call, Identity, lookup
+from .privilege import Call, Identity, lookup, private_group
 from .process import Runner
 from .report_run import Run, verdict
 from .secrets import Scanner
@@ -94,11 +95,12 @@ class Backup:
 
     def _work(self, identity: Identity, stack: contextlib.ExitStack) -> None:
         config = self._config
-        self._refuse_without_export()
         home, descriptor = open_home(config.home, identity.uid)
         stack.callback(os.close, descriptor)
         self._run_directory.prepare()
         stack.callback(self._run_directory.clean)
+        group = private_group()
+        export = self._export(identity, home, group, stack)
         stack.callback(self._archiving.abort)
         version = Call(identity, lambda: find_version(self._profile, home, identity.home))
         stack.callback(version.end)
@@ -129,6 +131,7 @@ class Backup:
             mode=config.database_mode,
             run_directory=self._run_directory,
             cache=cache,
+            group=group,
         )
         stack.callback(databases.release)
         databases.hold([item for item in survey.databases if assembly.allow_database(item)])
@@ -141,6 +144,8 @@ class Backup:
             self._archiving.catch_up()
             assembly.fresh_entries()
         assembly.not_sqlite()
+        if export is not None:
+            facts["export"] = export.describe(assembly.copies_of(export.files()))
         facts["outside"] = Outside(home, descriptor, self._profile).collect(
             assembly.records, databases.all
         )
@@ -154,14 +159,25 @@ class Backup:
 
     # -- refusing --------------------------------------------------------------------------------
 
-    def _refuse_without_export(self) -> None:
-        """A profile whose secrets only the agent itself can separate from its memories."""
-        export = self._profile.get("export", {})
-        if export.get("required"):
-            raise LifeboatError(
-                f"profile {self._profile['name']}: {export.get('reason', 'needs an export')}",
-                hint=str(export.get("hint", "")),
-            )
+    def _export(
+        self, identity: Identity, home: str, group: int | None, stack: contextlib.ExitStack
+    ) -> Export | None:
+        """What only the agent itself can separate from its secrets; first of all, and refused
+        with the profile's reason where it is not to be had."""
+        rule = self._profile.get("export")
+        if not rule:
+            return None
+        export = Export(
+            rule,
+            profile=str(self._profile["name"]),
+            home=home,
+            identity=identity,
+            run_directory=self._run_directory,
+            group=group,
+        )
+        stack.callback(export.clean)
+        export.make()
+        return export
 
     def _refuse_unknown(self, survey: Survey) -> None:
         roots = sorted(survey.unknown_roots())

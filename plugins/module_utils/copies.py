@@ -19,7 +19,7 @@ from typing import IO
 from .errors import CouldNotRun, LifeboatError
 from .manifest import DATABASES, ENVIRONMENT_NAME, NAME, SCRUBBED
 
-_OWN_NAMES = (SCRUBBED, DATABASES, NAME, ENVIRONMENT_NAME)
+_OWN_NAMES = (SCRUBBED, DATABASES, "export", NAME, ENVIRONMENT_NAME)
 
 
 class Copy:
@@ -83,10 +83,21 @@ class RunDirectory:
                 self._share(place, group)
         return place
 
+    def share(self, folder: Path, group: int | None) -> None:
+        """A new folder in which the members of a group may write."""
+        with self._told(folder):
+            folder.mkdir(mode=0o700)
+            if group is not None:
+                self._open_way(folder, group)
+                os.chmod(folder, 0o770)
+
     def _share(self, path: Path, group: int) -> None:
         os.chown(path, -1, group)
         os.chmod(path, 0o640)
-        for folder in path.parents:
+        self._open_way(path.parent, group)
+
+    def _open_way(self, path: Path, group: int) -> None:
+        for folder in (path, *path.parents):
             if folder != self.path and self.path not in folder.parents:
                 break
             os.chown(folder, -1, group)

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,6 +67,7 @@ class Databases:
         mode: str,
         run_directory: RunDirectory,
         cache: Cache,
+        group: int | None,
     ) -> None:
         self._home = home
         self._descriptor = home_descriptor
@@ -76,7 +76,7 @@ class Databases:
         self._mode = mode
         self._run_directory = run_directory
         self._cache = cache
-        self._group: int | None = None
+        self._group = group
         self.problems: list[Problem] = []
         self.all: list[HeldDatabase] = []
 
@@ -209,8 +209,6 @@ class Databases:
 
     def _copy_place(self, database: Database) -> Path:
         """An empty file for the copy. Its group is one that only the copying child is given."""
-        if self._group is None and os.geteuid() == 0:
-            self._group = _private_group()
         return self._run_directory.place_for_database(database.path, self._group)
 
     def describe(self, records: Mapping[str, Candidate]) -> list[dict[str, Any]]:
@@ -230,17 +228,3 @@ class Databases:
             }
             for item in self.all
         ]
-
-
-def _private_group() -> int | None:
-    """Join a group that nobody else is in, so that a file can be shared with one child alone."""
-    for candidate in (
-        random.randrange(2_000_000_000, 2_100_000_000),
-        random.randrange(60200, 60900),
-    ):
-        try:
-            os.setgroups(sorted({*os.getgroups(), candidate}))
-            return candidate
-        except OSError:
-            continue
-    return None

@@ -26,7 +26,9 @@ class Outside:
     def __init__(self, home: str, descriptor: int, profile: Mapping[str, Any]) -> None:
         self._home = home
         self._descriptor = descriptor
-        self._rules = [rule for rule in profile.get("outside", []) if "json" in rule]
+        rules = profile.get("outside", [])
+        self._rules = [rule for rule in rules if "json" in rule]
+        self._paths = [str(rule["path"]) for rule in rules if "path" in rule]
         self._found: dict[str, str] = {}
 
     def collect(
@@ -42,6 +44,10 @@ class Outside:
                 self._add(os.path.normpath(target), f"link {printable(path)}")
             elif record.type == "file":
                 self._from_json(path)
+        for path in self._paths:
+            place = os.path.normpath(os.path.join(self._home, path))
+            if os.path.lexists(place):
+                self._add(place, "the profile")
         return [{"path": path, "source": source} for path, source in sorted(self._found.items())]
 
     def _add(self, path: str, source: str) -> None:

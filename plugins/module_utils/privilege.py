@@ -11,6 +11,7 @@ import grp
 import json
 import os
 import pwd
+import random
 import select
 import signal
 import time
@@ -60,6 +61,24 @@ def become(identity: Identity, extra_group: int | None = None) -> None:
     os.setresuid(identity.uid, identity.uid, identity.uid)
 
 
+def private_group() -> int | None:
+    """Join a group that nobody else is in, so that a file can be shared with one child alone.
+
+    Needs the right to set groups and none to change owners. None where there is nobody to share
+    with: the run is not root's.
+    """
+    if os.geteuid() != 0:
+        return None
+    for low, high in ((2_000_000_000, 2_100_000_000), (60_200, 60_900)):
+        candidate = random.randrange(low, high)
+        try:
+            os.setgroups(sorted({*os.getgroups(), candidate}))
+        except OSError:
+            continue  # not mapped in this user namespace
+        return candidate
+    return None
+
+
 def close_all_but(*keep: int) -> None:
     """Close what a child inherited; 0, 1 and 2 become /dev/null."""
     start = 0
@@ -107,12 +126,17 @@ class Lines:
 class Call:
     """One function run in a child of the agent's user; its answer is fetched later."""
 
-    def __init__(self, identity: Identity, function: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        function: Callable[[], dict[str, Any]],
+        extra_group: int | None = None,
+    ) -> None:
         reader, writer = os.pipe()
         self._reader = reader
         self.pid = os.fork()
         if self.pid == 0:
-            _run(identity, function, writer)
+            _run(identity, function, writer, extra_group)
         os.close(writer)
 
     def result(self, timeout: float) -> dict[str, Any]:
@@ -134,13 +158,18 @@ class Call:
         self.pid = 0
 
 
-def _run(identity: Identity, function: Callable[[], dict[str, Any]], writer: int) -> NoReturn:
+def _run(
+    identity: Identity,
+    function: Callable[[], dict[str, Any]],
+    writer: int,
+    extra_group: int | None,
+) -> NoReturn:
     try:
         os.setpgid(0, 0)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         close_all_but(writer)
-        become(identity)
+        become(identity, extra_group)
         send(writer, function())
     except (OSError, ValueError, TypeError, LookupError) as error:
         send(writer, {"error": f"{type(error).__name__}: {error}"})

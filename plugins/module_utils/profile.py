@@ -43,6 +43,9 @@ _KEYS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "pairing": (dict, _MAPPING),
     "install": (dict, _MAPPING),
 }
+_EXPORT_KEYS = frozenset(
+    {"required", "reason", "hint", "executable", "commands", "expect", "skip", "timeout"}
+)
 _RULE_KEYS = frozenset({"match", "at", "class", "hash", "note"})
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
 
@@ -93,6 +96,7 @@ def _check(data: dict[str, Any], where: str, *, partial: bool = False) -> dict[s
     for pattern in data.get("nested_homes", []):
         _check_pattern(pattern, f"{where}: nested_homes")
     _check_secrets(data.get("secrets", {}), f"{where}: secrets")
+    _check_export(data.get("export", {}), f"{where}: export")
     return data
 
 
@@ -132,6 +136,19 @@ def _check_secrets(secrets: Mapping[str, Any], where: str) -> None:
             raise ProfileError(f"{where}: unknown key {key!r}; known: {', '.join(sorted(known))}")
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise ProfileError(f"{where}: {key} must be a list of patterns")
+
+
+def _check_export(export: Mapping[str, Any], where: str) -> None:
+    if not export:
+        return
+    unknown = sorted(set(export) - _EXPORT_KEYS)
+    if unknown:
+        raise ProfileError(f"{where}: unknown key {unknown[0]!r}; known: {sorted(_EXPORT_KEYS)}")
+    commands = export.get("commands")
+    if not isinstance(commands, list) or not all(isinstance(c, list) and c for c in commands):
+        raise ProfileError(f"{where}: commands must be a list of commands, each a list of words")
+    if not export.get("reason"):
+        raise ProfileError(f"{where}: reason must say why rules are not enough")
 
 
 def _single(rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

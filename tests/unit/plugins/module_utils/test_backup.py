@@ -434,15 +434,51 @@ def test_two_runs_at_once_are_refused(box: Box) -> None:
         Backup(box.config(), box.profile).run()
 
 
-def test_a_profile_that_needs_an_export_is_refused_with_its_reason(box: Box) -> None:
-    profile = {
-        **engine.SMALL_PROFILE,
-        "export": {"required": True, "reason": "secrets live beside memories", "hint": "do that"},
+def exporting(box: Box, *commands: list[str], **settings: Any) -> dict[str, Any]:
+    write(box.home / "SOUL.md")
+    make_database(box.home / "state" / "mixed.db")
+    rules = [{"match": "state/", "class": "secret"}, *engine.SMALL_PROFILE["rules"]]
+    export = {
+        "reason": "secrets live beside memories",
+        "hint": "do that",
+        "commands": list(commands),
     }
-    box.profile = load(profile)
-    status = box.backup()
+    box.profile = load({**engine.SMALL_PROFILE, "rules": rules, "export": {**export, **settings}})
+    return box.backup()
+
+
+def test_what_only_the_agent_can_separate_is_exported(box: Box) -> None:
+    script = 'mkdir "$1/t" "$1/.git"; echo memory > "$1/t/rows.jsonl"; echo x > "$1/.git/x"; id -u > "$1/who"'
+    command = ["sh", "-c", script, "export", "{export}"]
+    status = exporting(box, command, expect=["t/rows.jsonl"], skip=[".git"], executable="sh")
+    assert status["result"] == "success", messages(status)
+    found = box.listing(status)
+    assert {"run:export/data/t/rows.jsonl", "run:export/data/who"} <= found
+    assert not any(".git" in path or "mixed.db" in path for path in found)
+    target = box.extract(status)
+    manifest = box.manifest(target)
+    assert manifest["export"]["files"] == 2
+    assert (target / manifest["export"]["path"] / "t" / "rows.jsonl").read_text(
+        encoding="ascii"
+    ) == "memory\n"
+    assert "state/" in manifest["withheld"]
+    assert list(box.run_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "said"),
+    [
+        (["sh", "-c", "echo no such option >&2; exit 3"], {}, "no such option"),
+        (["true"], {"expect": ["global/manifest.json"]}, "has no global/manifest.json"),
+        (["true"], {"executable": "no-such-agent-command"}, "is not installed"),
+    ],
+)
+def test_without_its_export_there_is_no_backup(
+    box: Box, command: list[str], settings: dict[str, Any], said: str
+) -> None:
+    status = exporting(box, command, **settings)
     assert (status["result"], status["archive"]) == ("failed", None)
-    assert "secrets live beside memories" in status["message"]
+    assert said in status["message"]
     assert status["hint"] == "do that"
 
 
