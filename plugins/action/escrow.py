@@ -75,12 +75,12 @@ class Store:
             )
         try:
             plain, vault_id, _secret = self._vault.decrypt_and_get_vault_id(content)
-        except AnsibleVaultError as error:
+        except AnsibleVaultError:
             raise logic.EscrowError(
                 f"{path} cannot be decrypted: the vault secret of this run is not the one it was "
                 "written with. Nothing was changed. Give the right secret (--vault-password-file, "
                 "--vault-id)."
-            ) from error
+            ) from None
         self._vault_id = self._vault_id or vault_id
         loaded = yaml.safe_load(plain)
         return logic.check(
@@ -158,7 +158,8 @@ class ActionModule(ActionBase):
         try:
             yield
         except (logic.EscrowError, OSError) as error:
-            raise AnsibleError(to_text(error)) from error
+            # Without its cause: Ansible would say everything twice.
+            raise AnsibleError(to_text(error)) from None
 
     def _act(self, args: dict[str, Any]) -> dict[str, Any]:
         vault = self._loader._vault

@@ -61,11 +61,11 @@ def fleet(hosts: Iterable[str], hostvars: Any, repositories: Iterable[str]) -> l
 
 
 def fleet_accounts(
-    entries: Iterable[Mapping[str, Any]], repository: str, hostvars: Any, control_key: str = ""
+    entries: Iterable[Mapping[str, Any]], repository: str, hostvars: Any
 ) -> list[dict[str, Any]]:
     """List the accounts of one storage host with the keys that the boxes reported."""
     agents = list(entries)
-    return logic.accounts(agents, repository, logic.public_keys(agents, hostvars), control_key)
+    return logic.accounts(agents, repository, logic.public_keys(agents, hostvars))
 
 
 class FilterModule:

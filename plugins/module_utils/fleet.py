@@ -98,7 +98,6 @@ def accounts(
     entries: Iterable[Mapping[str, Any]],
     repository_host: str,
     public_keys: Mapping[str, Any],
-    control_key: str = "",
 ) -> list[dict[str, Any]]:
     """List what one storage host has to serve; a key that is not known stays as it is there."""
     return [
@@ -108,7 +107,6 @@ def accounts(
             "path": repository["path"],
             "quota": repository["quota"],
             "public_key": (public_keys.get(entry["agent"]) or {}).get(repository_host) or None,
-            "control_key": control_key or None,
         }
         for entry in entries
         for repository in entry["repositories"]
@@ -259,13 +257,17 @@ def _repositories(
 
 def _repository(agent: str, name: str, variables: Mapping[str, Any], where: str) -> Repository:
     address = str(variables.get("repository_address") or variables.get("ansible_host") or name)
-    port = int(variables.get("repository_port") or 22)
+    port = str(variables.get("repository_port") or 22)
     root = posixpath.normpath(str(variables.get("repository_root") or DEFAULT_ROOT))
     quota = str(variables.get("repository_quota") or DEFAULT_QUOTA)
     place = f"{where}, repository {name}"
     _require(
         bool(ADDRESS.fullmatch(address)),
         f"{place}: repository_address {address!r} is no host name or address.",
+    )
+    _require(
+        port.isascii() and port.isdigit() and 0 < int(port) < 65536,
+        f"{place}: repository_port {port!r} is no port number.",
     )
     _require(
         bool(SAFE_PATH.fullmatch(root)),
@@ -279,7 +281,7 @@ def _repository(agent: str, name: str, variables: Mapping[str, Any], where: str)
     path = f"{root}/repositories/{agent}"
     host = f"[{address}]" if ":" in address else address
     url = f"ssh://{account}@{host}:{port}{path}"
-    return Repository(name, address, port, account, path, url, quota)
+    return Repository(name, address, int(port), account, path, url, quota)
 
 
 def _duplicates(entries: list[dict[str, Any]]) -> list[str]:

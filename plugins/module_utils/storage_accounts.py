@@ -54,7 +54,6 @@ class Account:
     path: str
     quota: str
     public_key: str | None = None
-    control_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,6 @@ class Layout:
     """Where things are on this host, and what every account gets."""
 
     command: str
-    control_command: str
     group: str
     keys_directory: str
     homes_directory: str
@@ -243,18 +241,12 @@ class StorageHost:
             self._result.warnings.append(
                 f"No key of agent {account.agent} is known here yet: its box was not in this run."
             )
-        return sum(1 for found in (key, account.control_key) if found)
+        return 1 if key else 0
 
     def _authorized_keys(self, account: Account, key: str | None) -> str:
-        lines = [MANAGED]
-        if key:
-            lines.append(self._key_line(account, self._layout.command, key, account.agent))
-        if account.control_key:
-            control = _key(account.control_key)
-            lines.append(self._key_line(account, self._layout.control_command, control, "control"))
-        return "".join(f"{line}\n" for line in lines)
-
-    def _key_line(self, account: Account, command: str, key: str, comment: str) -> str:
+        if key is None:
+            return f"{MANAGED}\n"
+        command = self._layout.command
         home = self._home(account)
         for name, value in (
             ("agent", account.agent),
@@ -267,7 +259,7 @@ class StorageHost:
         ):
             command = command.replace("{" + name + "}", value)
         options = ",".join([*self._layout.key_options, f'command="{_quoted(command)}"'])
-        return f"{options} {key} {comment}"
+        return f"{MANAGED}\n{options} {key} {account.agent}\n"
 
     # locks and directories
 

@@ -58,9 +58,6 @@ options:
       public_key:
         description: Public key of the box; without it the key that is already there stays.
         type: str
-      control_key:
-        description: Public key of the trusted side for this agent; it is bound to O(control_command).
-        type: str
   command:
     description:
       - Forced command of a box. Replaced are C({agent}), C({account}), C({path}), C({quota}), C({lock}) (file by
@@ -68,10 +65,6 @@ options:
         C({marker}) (file that stands from the time on when there was a repository).
     type: str
     required: true
-  control_command:
-    description: Forced command of the trusted side, with the same replacements.
-    type: str
-    default: ""
   options:
     description: Options of the key besides the forced command.
     type: list
@@ -204,12 +197,10 @@ def _argument_spec() -> dict[str, Any]:
         "path": {"type": "path", "required": True},
         "quota": {"type": "str", "required": True},
         "public_key": {"type": "str", "no_log": False},
-        "control_key": {"type": "str", "no_log": False},
     }
     return {
         "accounts": {"type": "list", "elements": "dict", "required": True, "options": account},
         "command": {"type": "str", "required": True},
-        "control_command": {"type": "str", "default": ""},
         "options": {"type": "list", "elements": "str", "default": ["restrict"]},
         "group": {"type": "str", "default": "lifeboat"},
         "keys_directory": {
