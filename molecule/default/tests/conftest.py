@@ -79,7 +79,7 @@ def inventory(request: pytest.FixtureRequest) -> AnsibleRunner:
 
 def _host(inventory: AnsibleRunner, name: str) -> Host:
     return testinfra.host.get_host(
-        f"ansible://{name}?force_ansible=true", ansible_inventory=inventory.inventory_file
+        f"ansible://{name}", ansible_inventory=inventory.inventory_file
     )
 
 

@@ -70,7 +70,7 @@ def test_timer_is_nightly_persistent_and_stable(agents: list[Agent]) -> None:
 
 
 def test_unit_is_hardened(agents: list[Agent]) -> None:
-    allowed = {"cap_dac_read_search", "cap_setgid", "cap_setuid"}
+    allowed = {"cap_dac_read_search", "cap_kill", "cap_setgid", "cap_setuid"}
     for agent in agents:
         unit = f"lifeboat-backup@{agent.name}.service"
         shown = dict(

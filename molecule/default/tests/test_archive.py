@@ -70,7 +70,7 @@ def test_no_canary_in_any_archive(
         canaries = list(expected(beside_inventory, agent)["canaries"].values())
         assert len(canaries) > 30
         result = search(agent, extracted, canaries)
-        assert result["files"] > 30, "nothing was extracted: the search proves nothing"
+        assert result["files"] > 20, "nothing was extracted: the search proves nothing"
         assert result["found"] == []
 
 

@@ -85,6 +85,7 @@ def test_box_cannot_take_a_stored_archive_away(agents: list[Agent], repository_h
 def test_snapshot_is_read_only_and_out_of_reach(agents: list[Agent], repository_host: Host) -> None:
     timers = repository_host.check_output("systemctl list-timers --all --no-legend --plain")
     assert "lifeboat-snapshot" in timers or "btrbk" in timers, timers
+    repository_host.check_output("systemctl start lifeboat-snapshot.service")
     taken = repository_host.check_output(f"ls {SNAPSHOTS}").split()
     assert taken, "no snapshot was taken"
     newest = f"{SNAPSHOTS}/{taken[-1]}"
