@@ -107,21 +107,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{options.config_directory}: no agent is configured on this box",
                 hint="roll out with playbooks/site.yml",
             )
-        for name in names:
-            one, answer = _one(options, name)
-            code = max(code, one)
-            answers.append(answer)
     except LifeboatError as error:
-        _say(f"lifeboat: {error.message}", sys.stderr)
-        if error.hint:
-            _say(f"          {error.hint}", sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        _say("lifeboat: interrupted; nothing was committed", sys.stderr)
-        return 1
-    if options.json:
+        return _told(error)
+    for name in names:
+        try:
+            one, answer = _one(options, name)
+            answers.append(answer)
+        except LifeboatError as error:  # the next agent has a right to its backup
+            one = _told(error)
+        except KeyboardInterrupt:
+            _say("lifeboat: interrupted; nothing was committed", sys.stderr)
+            return 1
+        code = max(code, one)
+    if options.json and answers:
         _say(json.dumps(answers[0] if options.agent else answers, indent=1))
     return code
+
+
+def _told(error: LifeboatError) -> int:
+    _say(f"lifeboat: {error.message}", sys.stderr)
+    if error.hint:
+        _say(f"          {error.hint}", sys.stderr)
+    return error.exit_code
 
 
 def _say(text: str, stream: TextIO | None = None) -> None:

@@ -89,7 +89,7 @@ class RunDirectory:
             folder.mkdir(mode=0o700)
             if group is not None:
                 self._open_way(folder, group)
-                os.chmod(folder, 0o770)
+                os.chmod(folder, 0o1770)  # sticky: what one member makes no other can replace
 
     def _share(self, path: Path, group: int) -> None:
         os.chown(path, -1, group)
