@@ -229,7 +229,7 @@ def _home(home: str, where: str) -> str:
         posixpath.isabs(home) and ".." not in home.split("/") and "\n" not in home,
         f"{where}: home {home!r} must be an absolute path, for example /home/hermes/.hermes.",
     )
-    clean = posixpath.normpath(home)
+    clean = "/" + posixpath.normpath(home).lstrip("/")
     _require(clean != "/", f"{where}: home must be the agent's own directory, not /.")
     return clean
 

@@ -27,7 +27,6 @@ MESSAGE_OF_ANOTHER = (
     "Cache.EncryptionMethodMismatch",
 )
 MESSAGE_OF_MOVE = ("Cache.RepositoryAccessAborted",)
-LOCKED_OUT = 75
 
 
 class RunBorg(Protocol):
@@ -273,7 +272,7 @@ def readable(log: str) -> str:
 
 def hint(return_code: int, text: str) -> str:
     """What to do about it."""
-    if return_code == LOCKED_OUT or "error 75" in text or "exit code 75" in text:
+    if "is in maintenance" in text:  # the words of the guard on the storage host
         return "The storage host is at maintenance and keeps boxes out: run again later."
     if "Permission denied" in text:
         return (

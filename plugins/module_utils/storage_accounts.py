@@ -16,7 +16,7 @@ import pwd
 import re
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -116,10 +116,20 @@ class Result:
 class StorageHost:
     """The accounts of one storage host."""
 
-    def __init__(self, layout: Layout, *, run: RunCommand, check_mode: bool) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        run: RunCommand,
+        check_mode: bool,
+        find_user: Callable[[str], pwd.struct_passwd] = pwd.getpwnam,
+        root: tuple[int, int] = (0, 0),
+    ) -> None:
         self._layout = layout
         self._run = run
         self._check_mode = check_mode
+        self._find_user = find_user
+        self._root = root
         self._result = Result()
 
     def ensure(self, accounts: Iterable[Account]) -> Result:
@@ -158,7 +168,7 @@ class StorageHost:
     def _ensure_user(self, account: Account) -> pwd.struct_passwd | None:
         home = self._home(account)
         try:
-            known = pwd.getpwnam(account.name)
+            known = self._find_user(account.name)
         except KeyError:
             self._change(f"account {account.name} is new")
             self._command(
@@ -167,7 +177,7 @@ class StorageHost:
                 "--password", "*", "--comment", f"lifeboat repository of {account.agent}",
                 account.name,
             )  # fmt: skip
-            return None if self._check_mode else pwd.getpwnam(account.name)
+            return None if self._check_mode else self._find_user(account.name)
         if known.pw_uid == 0:
             raise StorageError(f"account {account.name} has uid 0. Remove it, then run again.")
         if known.pw_dir != home or known.pw_shell != "/bin/sh":
@@ -196,7 +206,7 @@ class StorageHost:
         return f"{self._layout.homes_directory}/{account.name}"
 
     def _ensure_home(self, account: Account) -> None:
-        self._ensure_plain_directory(self._home(account), Ownership(0, 0, 0o755))
+        self._ensure_plain_directory(self._home(account), Ownership(*self._root, 0o755))
 
     def _ensure_counters(self, account: Account, passwd: pwd.struct_passwd | None) -> None:
         """The one file that a session may write besides its repository: what it refused."""
@@ -234,9 +244,9 @@ class StorageHost:
         if before != after or not path.exists():
             self._change(f"authorized keys of {account.name} differ", str(path), before, after)
             if not self._check_mode:
-                _replace(path, after, Ownership(0, 0, 0o644))
-        elif _ownership(path) != Ownership(0, 0, 0o644):
-            self._set_ownership(str(path), Ownership(0, 0, 0o644))
+                _replace(path, after, Ownership(*self._root, 0o644))
+        elif _ownership(path) != Ownership(*self._root, 0o644):
+            self._set_ownership(str(path), Ownership(*self._root, 0o644))
         if key is None:
             self._result.warnings.append(
                 f"No key of agent {account.agent} is known here yet: its box was not in this run."
@@ -270,7 +280,7 @@ class StorageHost:
             if not self._check_mode:
                 path.touch(mode=0o640)
         if passwd is not None:
-            self._set_ownership(str(path), Ownership(0, passwd.pw_gid, 0o640))
+            self._set_ownership(str(path), Ownership(self._root[0], passwd.pw_gid, 0o640))
 
     def _ensure_directory(self, account: Account) -> bool:
         path = Path(account.path)
@@ -325,10 +335,14 @@ class StorageHost:
                 self._set_ownership(str(path), Ownership(passwd.pw_uid, passwd.pw_gid, 0o700))
             return False
         for name in (".", "data"):
-            self._set_ownership(str(path / name), Ownership(0, passwd.pw_gid, SEALED_DIRECTORY))
+            self._set_ownership(
+                str(path / name), Ownership(self._root[0], passwd.pw_gid, SEALED_DIRECTORY)
+            )
         for name in ("config", "README"):
             if (path / name).exists():
-                self._set_ownership(str(path / name), Ownership(0, passwd.pw_gid, SEALED_FILE))
+                self._set_ownership(
+                    str(path / name), Ownership(self._root[0], passwd.pw_gid, SEALED_FILE)
+                )
         return True
 
     def _ensure_plain_directory(self, path: str, wanted: Ownership) -> None:
