@@ -1,13 +1,15 @@
 """Gives a new Hermes a life: what it knows, who it knows, and secrets in every place they get to.
 
-    first_life.py NAME
+    first_life.py connect NAME   tell the agent where its chat server is
+    first_life.py live NAME      let it live its first days, while its gateway is up
+    first_life.py supply NAME    after a restore: log in again, as its owner would
 
-Runs as the agent's user while its gateway is up. What Hermes can do is done by Hermes' own
-commands; the other secrets are put where it or its friends would put them. Each secret is a
-canary, LBCANARY-PLACE-RANDOM, unique, so that a test can look for all of them in an archive.
+Runs as the agent's user. What Hermes can do is done by Hermes' own commands; the other
+secrets are put where it or its friends would put them. Each secret is a canary,
+LBCANARY-PLACE-RANDOM, unique, so that a test can look for all of them in an archive.
 
-Prints as JSON the canaries by place and what is precious. A second run prints the same and
-does nothing.
+"live" prints as JSON the canaries by place and what is precious. When it is asked again it
+prints the same and does nothing.
 """
 
 from __future__ import annotations
@@ -233,7 +235,8 @@ def log_in(canaries: dict[str, str]) -> None:
     with portal(canaries["nous-refresh"]) as url:
         where = ("--portal-url", url, "--inference-url", f"{url}/v1")
         hermes("auth", "add", "nous", "--type", "oauth", *where, "--no-browser")
-    hermes("profile", "create", HELPER, "--clone", "--no-alias")
+    if not (HOME / "profiles" / HELPER).exists():
+        hermes("profile", "create", HELPER, "--clone", "--no-alias")
     hermes("config", "set", "ANTHROPIC_API_KEY", canaries["profile-env"], profile=HELPER)
     hermes("config", "set", "model.api_key", canaries["profile-config"], profile=HELPER)
     hermes("backup", "--quick", "--label", "before-update")
@@ -242,9 +245,35 @@ def log_in(canaries: dict[str, str]) -> None:
 def plant(canaries: dict[str, str]) -> None:
     for place, (path, template) in PLANTED.items():
         write(HOME / path, template.format(canaries[place]))
-    names = "TELEGRAM_ALLOWED_USERS=11,22\nIRC_HOME_CHANNEL=alice\n"
-    with (HOME / ".env").open("a", encoding="utf-8") as environment:
-        environment.write(names)
+
+
+def set_environment(values: dict[str, str]) -> None:
+    """Add to .env what it lacks."""
+    path = HOME / ".env"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    names = {line.partition("=")[0] for line in lines}
+    lines += [f"{name}={value}" for name, value in values.items() if name not in names]
+    path.touch(mode=0o600)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def connect(name: str) -> None:
+    set_environment(
+        {
+            "IRC_SERVER": "127.0.0.1",
+            "IRC_PORT": "6667",
+            "IRC_USE_TLS": "false",
+            "IRC_NICKNAME": name.lower(),
+            "IRC_CHANNEL": "#lifeboat",
+        }
+    )
+
+
+def supply(name: str, canaries: dict[str, str]) -> None:
+    connect(name)
+    set_environment({"TELEGRAM_ALLOWED_USERS": "11,22", "IRC_HOME_CHANNEL": FRIEND})
+    log_in(canaries)
+    plant(canaries)
 
 
 def live(name: str) -> dict[str, object]:
@@ -254,8 +283,7 @@ def live(name: str) -> dict[str, object]:
     write(HOME / "SOUL.md", SOUL.format(name=name))
     meet(name)
     work(name)
-    log_in(canaries)
-    plant(canaries)
+    supply(name, canaries)
     return {
         "canaries": canaries,
         "precious": {
@@ -272,11 +300,17 @@ def live(name: str) -> dict[str, object]:
 
 
 def main() -> None:
-    if not RECORD.exists():
-        record = live(sys.argv[1])
-        RECORD.touch(mode=0o600)
-        RECORD.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    print(RECORD.read_text(encoding="utf-8"))
+    task, name = sys.argv[1:]
+    if task == "connect":
+        connect(name)
+    elif task == "supply":
+        supply(name, json.loads(RECORD.read_text(encoding="utf-8"))["canaries"])
+    else:
+        if not RECORD.exists():
+            record = live(name)
+            RECORD.touch(mode=0o600)
+            RECORD.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        print(RECORD.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

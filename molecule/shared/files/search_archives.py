@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """Looks for canaries in every archive of an agent, the way a thief would: borg extract, then search.
 
     search_archives.py AGENT < expected.json
@@ -93,7 +92,7 @@ def main() -> None:
                 lacking += missing(folder, config["home"], expected["precious"])
                 archives += 1
                 count += read
-    in_home, _ = search(Path(config["home"]), expected["canaries"])
+    in_home, _unused = search(Path(config["home"]), expected["canaries"])
     result = {
         "planted": len(expected["canaries"]),
         "found_in_home": len(in_home),
