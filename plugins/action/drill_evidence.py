@@ -202,6 +202,7 @@ class ActionModule(ActionBase):
             "result": result,
             "exit_code": EXIT_CODES[result],
             "summary": summary(records),
+            "reason": str(reason["message"]) if args["failed"] else "",
             "path": path,
             "signed": store.signed,
         }

@@ -35,9 +35,9 @@ def drift(
         *_unsound(production),
         *_deployed(manifest, entry),
     ]
-    own = restored.get("drift")
-    found += [{str(k): str(v) for k, v in item.items()} for item in _mappings(own)]
-    return found
+    known = {item["where"] for item in found}
+    own = [{str(k): str(v) for k, v in item.items()} for item in _mappings(restored.get("drift"))]
+    return found + [item for item in own if item.get("where") not in known]
 
 
 def _mappings(value: object) -> Sequence[Mapping[str, Any]]:
@@ -60,13 +60,8 @@ def _unknown(audit: Mapping[str, Any]) -> Iterator[dict[str, str]]:
             if decision == "kept"
             else f"Look at it ({item.get('reason', 'no reason given')}), then add a rule.",
         )
-    for path in list(audit.get("withheld") or ())[:LISTED]:
-        yield _item(
-            PRODUCTION,
-            "withheld, since it cannot be scrubbed with certainty",
-            path,
-            "Repair the file, or add a rule for it.",
-        )
+    for item in _mappings(audit.get("problems")):
+        yield _item(PRODUCTION, "a backup would report", item.get("message"), str(item.get("hint")))
     for item in _mappings(audit.get("troubles")):
         yield _item(PRODUCTION, "cannot be read", item.get("path"), str(item.get("reason")))
 

@@ -9,6 +9,7 @@ is not tested; it is never taken for good.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -158,7 +159,7 @@ def failure(raw: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     result = _mapping(failed, "result")
     result = _first_failed(result)
-    message = str(result.get("msg") or "").strip()
+    message = _plain(str(result.get("msg") or ""))
     if result.get("stderr") and str(result["stderr"]) not in message:
         message = f"{message} {str(result['stderr']).strip()[-1000:]}".strip()
     if failed.get("gone"):
@@ -172,6 +173,13 @@ def failure(raw: Mapping[str, Any]) -> dict[str, Any] | None:
         "details": details,
         "hint": str(details.get("hint") or ""),
     }
+
+
+def _plain(message: str) -> str:
+    """What went wrong, without the layers of Ansible that it went through."""
+    text = re.sub(r"\A(?:(?:Task|Action|Module) failed: )+", "", message.strip())
+    text = re.sub(r"\AFinalization of task args .*?: (?=The filter plugin)", "", text)
+    return re.sub(r"\AThe filter plugin '[\w.]+' failed: ", "", text)
 
 
 def _first_failed(result: Mapping[str, Any]) -> Mapping[str, Any]:

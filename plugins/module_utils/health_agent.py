@@ -191,7 +191,9 @@ def check_http(sheet: Sheet, agent: Agent, only_production: bool = False) -> int
         with _agent_check(sheet, f"http: {rule.get('name') or url}", expected) as draft:
             draft.hint = f"curl -v {url}"
             answer = agent.tools.fetch(url, float(rule.get("timeout") or agent.timeout))
-            draft.found = f"status {answer.status}: {first_line(answer.body)}"
-            if answer.status != status or (regex and not re.search(regex, answer.body)):
-                draft.fail(draft.found)
+            match = re.search(regex, answer.body)
+            if answer.status == status and match is not None:
+                draft.found = f"status {answer.status}, {first_line(match.group(0))}"
+            else:
+                draft.fail(f"status {answer.status}: {first_line(answer.body)}")
     return asked

@@ -126,6 +126,10 @@ summary:
   type: list
   elements: str
   returned: when O(state=published)
+reason:
+  description: Why the run ended before its drills began; empty when it did not.
+  type: str
+  returned: when O(state=published)
 record:
   description: The record.
   type: dict

@@ -163,6 +163,18 @@ def test_a_failed_loop_tells_its_item() -> None:
     assert found["message"] == "no room (task: Make)"
 
 
+def test_messages_lose_the_layers_of_ansible() -> None:
+    deep = "Task failed: Finalization of task args for 'x' failed: Error while resolving value for 'y': "
+    for message in (
+        "Task failed: Action failed: no room",
+        f"{deep}The filter plugin 'lifeboat.agents.drill_plan' failed: no room",
+        "no room",
+    ):
+        found = failure({"failed": {"result": {"msg": message}}})
+        assert found is not None
+        assert found["message"] == "no room"
+
+
 def test_an_exit_code_of_something_else_is_not_borgs(raw: dict[str, Any]) -> None:
     raw.update(phase="identity", failed={"result": {"msg": "ssh-keygen failed", "rc": 52}})
     raw.update(found={}, restored={}, health=[], fence={})
@@ -210,7 +222,7 @@ def test_the_required_level_follows_the_profile() -> None:
 def test_drift_in_both_directions(raw: dict[str, Any]) -> None:
     raw["audit"] = {
         "unknown": [{"path": "newthing/", "decision": "kept", "reason": "clean"}],
-        "withheld": ["broken.yaml"],
+        "problems": [{"message": "broken.yaml: withheld", "hint": "repair it", "error": False}],
         "entries": [
             {"path": "SOUL.md", "class": "keep", "files": 1},
             {"path": "plans/", "class": "keep", "files": 3},
@@ -226,11 +238,11 @@ def test_drift_in_both_directions(raw: dict[str, Any]) -> None:
     raw["agent"]["user"] = "other"
     record = compose(gather(raw))
     assert [(item["direction"], item["where"]) for item in record["drift"]] == [
+        ("production", "broken.yaml: withheld"),
         ("production", "kanban.db"),
         ("production", "newthing/"),
         ("production", "plans/"),
         ("production", "2 files"),
-        ("production", "broken.yaml"),
         ("archive", "hermes, inventory other"),
     ]
     assert record["objectives"]["rpo"]["measured"] == 31 * 60
