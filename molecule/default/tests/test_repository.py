@@ -77,7 +77,7 @@ def test_box_cannot_take_a_stored_archive_away(agents: list[Agent], repository_h
     assert tried.rc not in (0, 1), (tried.rc, tried.stderr)
     assert agent.borg("list --short").stdout.split() == before
     path = f"/srv/lifeboat/repositories/{agent.name}"
-    for command in (f"rm -rf {path}", f"rm -f {path}/config", f"mv {path} {path}.gone"):
+    for command in (f"rm -f {path}/config", f"mv {path} {path}.gone", f"rmdir {path}/data"):
         assert repository_host.run(f"su -s /bin/sh -c '{command}' {agent.account}").rc != 0
     assert repository_host.file(f"{path}/config").user == "root"
 
