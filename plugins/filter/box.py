@@ -11,6 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.lifeboat.agents.plugins.module_utils import box as logic
+from ansible_collections.lifeboat.agents.plugins.module_utils.backup_summary import summary
 
 
 def box_engine(
@@ -29,6 +30,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name the filters."""
         return {
+            "backup_summary": summary,
             "box_directories": logic.directories,
             "box_engine": box_engine,
             "box_pins": logic.pins,

@@ -160,9 +160,10 @@ def _one(options: argparse.Namespace, name: str) -> tuple[int, Any]:
         if not options.json:
             _say(report.audit(result, everything=options.all))
         return 0, result
-    progress = None
-    if not options.json and not options.no_progress and sys.stderr.isatty():
-        progress = report.ProgressBar(sys.stderr)
+    progress: report.ProgressBar | report.ProgressLines | None = None
+    if not options.json and not options.no_progress:
+        terminal = sys.stderr.isatty()
+        progress = (report.ProgressBar if terminal else report.ProgressLines)(sys.stderr)
     try:
         status = Backup(config, profile, on_progress=progress.show if progress else None).run()
     finally:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from .borg import Progress
@@ -34,7 +34,9 @@ def size(number: float) -> str:
 
 def backup(status: Mapping[str, Any]) -> str:
     """The verdict of a run."""
-    lines = [f"{status['agent']}: {status['result']} in {status['duration']:.1f} s"]
+    duration = status["duration"]
+    spent = f" in {duration:.1f} s" if duration is not None else f": {status['message']}"
+    lines = [f"{status['agent']}: {status['result']}{spent}"]
     if status.get("archive"):
         lines.append(f"  archive      {status['archive']}")
     for name, values in status["repositories"].items():
@@ -72,7 +74,7 @@ def status(name: str, values: Mapping[str, Any]) -> str:
     if not values:
         return f"{name}: no backup was attempted yet"
     lines = [
-        f"{name}: {values['result']}",
+        backup(values).split("\n")[0],
         f"  last attempt {values['last_attempt']}",
         f"  last success {values.get('last_success') or 'never'}",
     ]
@@ -126,6 +128,33 @@ def audit(result: Mapping[str, Any], *, everything: bool = False) -> str:
         if problem["hint"]:
             lines.append(f"  {problem['hint']}")
     return "\n".join(lines)
+
+
+class ProgressLines:
+    """A line now and then, for the journal and for whoever follows it."""
+
+    def __init__(
+        self, stream: TextIO, clock: Callable[[], float] = time.monotonic, every: float = 10.0
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._every = every
+        self._begun = self._last = clock()
+
+    def show(self, repository: str, progress: Progress) -> None:
+        """Say how far a repository's archive is, unless that was said a moment ago."""
+        now = self._clock()
+        if progress.finished or now - self._last < self._every:
+            return
+        self._last = now
+        self._stream.write(
+            f"{repository}: {progress.files} files, {size(progress.original_size)} read, "
+            f"{size(progress.deduplicated_size)} new after {now - self._begun:.0f} s\n"
+        )
+        self._stream.flush()
+
+    def end(self) -> None:
+        """Nothing is left to clear."""
 
 
 class ProgressBar:
