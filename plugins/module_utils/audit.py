@@ -135,6 +135,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     bytes_read: int = 0
     seconds: float = 0.0
+    compacting: bool = False  # a compaction was interrupted, and all objects were compared
 
     @property
     def clean(self) -> bool:
@@ -580,6 +581,7 @@ class _SegmentAudit:
             unfinished=unfinished or [],
             notes=self.notes,
             bytes_read=self.files.bytes_read,
+            compacting=self.compacting,
         )
 
 

@@ -44,6 +44,7 @@ class Seen:
     counts: Mapping[str, int]  # findings of the audit, by kind
     audit: str  # its summary
     audit_findings: tuple[Mapping[str, Any], ...] = ()
+    compacting: bool = False  # the audit found a compaction that was interrupted
     unreadable: str = ""  # why the archives could not be listed
     head: Mapping[str, Any] = field(default_factory=dict)  # of the ledger, as the host kept it
     proved: str = ""  # id of the archive that the last successful drill restored
@@ -169,6 +170,8 @@ def _night(
     hold = blocked
     if hold is None and recovering:
         hold = "a run was killed while it deleted: first it is made sure that this is all"
+    if hold is None and seen.compacting:
+        hold = "a compaction was interrupted: first its outcome is accepted"
     if hold is None:
         hold = deletions_pause(**timing)  # type: ignore[arg-type]
     checked = _moment(after.last_check.get("archives"))

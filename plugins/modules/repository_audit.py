@@ -178,6 +178,10 @@ part:
   description: What was read of the part asked for.
   returned: with O(part)
   type: dict
+compacting:
+  description: Whether a compaction was interrupted, so that all objects were compared.
+  returned: always
+  type: bool
 bytes_read:
   description: Bytes read.
   returned: success

@@ -235,8 +235,7 @@ class Keeper:
     def __init__(self, params: dict[str, Any], *, check_mode: bool) -> None:
         self.params = params
         self.check_mode = check_mode
-        name = f"{params['repository']}.jsonl"
-        path = Path(params["directory"]) / params["agent"] / name
+        path = Path(params["directory"], params["agent"], f"{params['repository']}.jsonl")
         self.book = Ledger(path, params["agent"], params["repository"])
         self.now = moment(params["now"]) if params["now"] else datetime.now(timezone.utc)
 
@@ -301,7 +300,7 @@ class Keeper:
             },
             "head": known.head,
             "summary": f"{len(known.standing)} archives, {len(known.findings)} open findings",
-            "diff": {"before": "", "after": "".join(line.dump() + "\n" for line in added)},
+            "diff": {"before": "", "after": "".join(f"{line.dump()}\n" for line in added)},
         }
 
     def _seen(self) -> Seen:
@@ -315,6 +314,7 @@ class Keeper:
             counts=audit.get("counts") or {},
             audit=str(audit.get("summary", "")),
             audit_findings=tuple(audit.get("findings") or ()),
+            compacting=bool(audit.get("compacting")),
             unreadable=self.params["unreadable"],
             head=self.params["head"],
             proved=self._proved(),

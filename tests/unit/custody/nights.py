@@ -36,6 +36,9 @@ MODULES = {
 }
 
 
+TOLD = ("counts", "summary", "findings", "archive_times", "compacting")
+
+
 class ModuleFailed(Exception):
     def __init__(self, result: dict[str, Any]) -> None:
         super().__init__(result.get("msg"))
@@ -121,8 +124,7 @@ class Custody:
             repository_audit.main,
             check_mode=check_mode,
             path=str(self.world.repository),
-            state_directory=str(self.state),
-            **{"fail_on_findings": False, **more},
+            **{"state_directory": str(self.state), "fail_on_findings": False, **more},
         )
 
     def lockout(self, state: str) -> dict[str, Any]:
@@ -183,7 +185,7 @@ class Custody:
             repository_id=self.repository_id,
             archives=listed,
             unreadable=unreadable,
-            audit={n: audit[n] for n in ("counts", "summary", "findings", "archive_times")},
+            audit={name: audit[name] for name in TOLD},
             head=audit["head"],
             **self.settings,
         )

@@ -1,0 +1,98 @@
+"""Without the guard, at a host that serves append-only: found by the audit, undone by rollback."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import REPOSITORY, World
+
+FOUND = {
+    "delete an archive": "deleted",
+    "prune": "deleted",
+    "rename": "deleted",
+    "recreate": "deleted",
+    "delete chunks": "deleted",
+    "delete everything": "deleted",
+    "garbage over a chunk": "overwritten",
+    "another chunk over a chunk": "overwritten",
+    "empty manifest": "manifest-foreign",
+    "unencrypted manifest": "manifest-foreign",
+    "highest nonce": "nonce-exhausted",
+}
+
+
+@pytest.fixture(scope="module")
+def accepted(world: World) -> dict[str, str]:
+    """The state that the trusted side accepts before the attacks, and what is in it."""
+    assert world.ledger("journal")["mark"]
+    done = world.play("custody.yml", "-e", "repository=journal")
+    assert done.returncode == 0, done.stdout[-3000:]
+    return world.contents("journal")
+
+
+@pytest.mark.parametrize("act", FOUND)
+def test_found_and_undone(world: World, accepted: dict[str, str], act: str) -> None:
+    answer = world.attack("journal", act)
+    assert not answer["refused"], answer
+    found = world.audit("journal")
+    assert FOUND[act] in found["counts"], found
+    done = world.rollback("journal")
+    assert done.get("evidence"), done
+    assert world.audit("journal")["clean"]
+    assert world.contents("journal") == accepted
+
+
+def test_keys_cannot_be_stored(world: World, accepted: dict[str, str]) -> None:
+    """The config is root's: a layer that holds without the guard and without the audit."""
+    assert world.attack("journal", "store a key")["refused"]
+    assert world.audit("journal")["counts"] == {}
+    assert world.contents("journal") == accepted
+
+
+def test_the_whole_repository_by_borgs_own_command(world: World, accepted: dict[str, str]) -> None:
+    assert world.attack("journal", "delete the repository")["refused"]
+    assert world.contents("journal") == accepted
+
+
+def test_everything_gone_comes_back_from_a_snapshot(world: World, accepted: dict[str, str]) -> None:
+    host = world.hosts["journal"]
+    assert host.run("systemctl start lifeboat-snapshot.service").rc == 0
+    snapshot = host.run("ls -d /srv/lifeboat/snapshots/hal.*").stdout.split()[-1]
+    assert host.run(f"runuser -u lb-hal -- rm -rf {snapshot}/data").rc != 0, "out of reach"
+    assert host.run(f"find {REPOSITORY} -mindepth 1 -delete").rc == 0
+    assert world.audit("journal")["counts"] == {"repository-missing": 1}
+    done = world.rollback("journal", snapshot=snapshot)
+    assert done.get("evidence"), done
+    assert world.audit("journal")["clean"]
+    assert world.contents("journal") == accepted
+
+
+def test_custody_stops_and_rollback_goes_back(world: World, accepted: dict[str, str]) -> None:
+    """The same by the playbooks, with the box's own caches, to the next honest backup."""
+    assert not world.attack("journal", "garbage over a chunk")["refused"]
+    stopped = world.play("custody.yml", "-e", "repository=journal")
+    assert stopped.returncode != 0
+    assert "NOTHING IS DELETED" in stopped.stdout
+    assert "an object of the accepted state was stored again" in stopped.stdout
+    dry = world.play("rollback.yml", "-e", "agent=hal", "-e", "repository=journal", "--check")
+    assert dry.returncode == 0, dry.stdout[-3000:]
+    assert not world.audit("journal")["clean"]
+    back = world.play("rollback.yml", "-e", "agent=hal", "-e", "repository=journal")
+    assert back.returncode == 0, back.stdout[-3000:]
+    assert world.contents("journal") == accepted
+    backup = world.box.run("lifeboat backup hal --json")
+    assert backup.rc == 0, backup.stdout + backup.stderr
+    again = world.play("custody.yml", "-e", "repository=journal")
+    assert again.returncode == 0, again.stdout[-3000:]
+
+
+def test_forged_archives_push_nothing_out(world: World, accepted: dict[str, str]) -> None:
+    assert not world.attack("journal", "forged archives", FORGED="25")["refused"]
+    stopped = world.play("custody.yml", "-e", "repository=journal")
+    assert stopped.returncode != 0
+    assert "more archives arrived than nights have passed" in stopped.stdout
+    assert accepted.items() <= world.contents("journal").items()
+    back = world.play("rollback.yml", "-e", "agent=hal", "-e", "repository=journal")
+    assert back.returncode == 0, back.stdout[-3000:]
+    assert world.box.run("lifeboat backup hal").rc == 0
+    again = world.play("custody.yml", "-e", "repository=journal")
+    assert again.returncode == 0, again.stdout[-3000:]
