@@ -78,9 +78,7 @@ def inventory(request: pytest.FixtureRequest) -> AnsibleRunner:
 
 
 def _host(inventory: AnsibleRunner, name: str) -> Host:
-    return testinfra.host.get_host(
-        f"ansible://{name}", ansible_inventory=inventory.inventory_file
-    )
+    return testinfra.host.get_host(f"ansible://{name}", ansible_inventory=inventory.inventory_file)
 
 
 @pytest.fixture(scope="session")
