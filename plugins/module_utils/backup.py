@@ -17,6 +17,8 @@ import datetime
 import fcntl
 import gc
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -82,7 +84,10 @@ class Backup:
         identity = lookup(self._config.user)
         gc.disable()  # one run, then the process ends: cycles are not worth a search
         try:
-            with self._lock(), contextlib.ExitStack() as stack:
+            with self._lock(), _told_to_stop(), contextlib.ExitStack() as stack:
+                status_files.begin(
+                    self._config.state_dir, self._config.agent, status_files.utc(self._begun)
+                )
                 try:
                     self._work(identity, stack)
                 except CouldNotRun:
@@ -313,6 +318,25 @@ class Backup:
             status["ping"] = failure
         status_files.save(self._config.state_dir, status, self._config.metrics_file)
         return status
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[None]:
+    """SIGTERM ends a run as an error does: borg aborted, databases let go, the status written."""
+
+    def stop(_number: int, _frame: object) -> None:
+        raise LifeboatError(
+            "the run was told to stop", hint="nothing was committed; start it again"
+        )
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _changed_since(comparer: Comparer, path: bytes) -> bool:

@@ -17,22 +17,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 _PR_SET_PDEATHSIG = 1
 
-
-def _libc() -> Any:
-    """The C library; None where a hardened unit forbids what ctypes needs (systemd ends us all)."""
-    try:
-        import ctypes
-
-        return ctypes.CDLL(None)
-    except (ImportError, OSError, MemoryError):
-        return None
-
-
-_LIBC = _libc()
 
 LineReader = Callable[[bytes], None]
 
@@ -89,8 +77,12 @@ class Runner(Protocol):
 
 def _die_with_parent() -> None:
     """A fed command must not take the end of a killed feeder for the end of its input."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    except (ImportError, OSError, MemoryError):
+        return  # a hardened unit forbids what ctypes needs; there systemd ends us all
 
 
 class _Stream:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,6 +68,27 @@ def save(state_dir: str, status: Mapping[str, Any], metrics_file: str | None) ->
     write(directory / METRICS, text)
     if metrics_file:
         write(Path(metrics_file), text, 0o644)
+
+
+def begin(state_dir: str, agent: str, attempt: str) -> None:
+    """What stays behind when a run is killed: that it began and never ended."""
+    status: dict[str, Any] = {
+        "format": FORMAT,
+        "agent": agent,
+        "last_attempt": attempt,
+        "last_success": read(state_dir).get("last_success"),
+        "result": FAILED,
+        "archive": None,
+        "archive_id": None,
+        "duration": None,
+        "repositories": {},
+        "unknown": [],
+        "findings_count": 0,
+        "problems": [],
+        "message": "the run began and has not ended: it is at work, or it was killed",
+        "hint": "see systemctl status lifeboat-backup@" + agent,
+    }
+    write(Path(state_dir) / NAME, json.dumps(status, indent=1) + "\n")
 
 
 def _timestamp(text: str | None) -> float:
@@ -144,6 +163,9 @@ def ping(url: str | None, result: str) -> str:
     """Tell a dead man's switch; a failed run is told at /fail. Returns what went wrong, or ''."""
     if not url:
         return ""
+    import urllib.error  # here, because it costs more than all other imports
+    import urllib.request
+
     target = url if result != FAILED else url.rstrip("/") + "/fail"
     try:
         with urllib.request.build_opener().open(target, timeout=_PING_TIMEOUT):

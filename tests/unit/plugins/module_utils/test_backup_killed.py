@@ -1,0 +1,160 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs that are killed, told to stop, or run out of room: the next one succeeds without help."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils.engine import (
+    ROOT,
+    Box,
+    make_database,
+    write,
+)
+
+SCRIPT = f"""
+import sys
+sys.path.insert(0, {str(ROOT / ".collections")!r})
+from ansible_collections.lifeboat.agents.plugins.module_utils.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def installed(box: Box) -> Path:
+    agent = box.root / "etc" / "acme"
+    write(agent / "profile.json", json.dumps(box.profile))
+    config = dataclasses.asdict(box.config())
+    config.update(format=1, profile=str(agent / "profile.json"))
+    write(agent / "config.json", json.dumps(config))
+    return agent.parent
+
+
+def start(directory: Path) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-c", SCRIPT, "backup", "acme", "--config-directory", str(directory)]
+    return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def archives(box: Box) -> list[str]:
+    url = str(box.root / "vault1" / "repository")
+    return [
+        item["name"] for item in json.loads(box.raw("vault1", "list", "--json", url))["archives"]
+    ]
+
+
+def lived_in(box: Box) -> None:
+    for number in range(300):
+        write(box.home / "sessions" / f"{number}.json", os.urandom(3000).hex())
+    write(box.home / "config.yaml", "api_key: x\n")
+    make_database(box.home / "state.db", rows=2000)
+    make_database(box.home / "other.db", journal="delete")
+
+
+def no_child_is_left(box: Box) -> bool:
+    """Neither borg nor a holder works on after its parent."""
+    mark = str(box.root).encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if mark in (entry / "cmdline").read_bytes():
+                    return False
+            except OSError:
+                continue
+    return True
+
+
+def test_killed_at_random_moments(box: Box) -> None:
+    lived_in(box)
+    directory = installed(box)
+    assert start(directory).wait() == 0
+    [first] = archives(box)
+    whole = json.loads((box.state / "status.json").read_bytes())["duration"]
+    rng = random.Random(7)
+    killed = 0
+    for _round in range(5):
+        time.sleep(1.1)  # names have seconds
+        process = start(directory)
+        time.sleep(rng.uniform(0.1, whole))
+        process.kill()
+        if process.wait() == -signal.SIGKILL:
+            killed += 1
+            status = json.loads((box.state / "status.json").read_bytes())
+            if status["result"] == "failed":
+                assert "has not ended" in status["message"]
+                assert status["last_success"]
+        for _attempt in range(100):
+            if no_child_is_left(box):
+                break
+            time.sleep(0.05)
+        assert no_child_is_left(box)
+    assert killed
+    # Whatever was committed is whole: an archive ends with its manifest.
+    for name in archives(box):
+        listed = box.listing({"archive": name})
+        assert "run:manifest.json" in listed, name
+        assert len(listed) == len(box.listing({"archive": first}))
+    time.sleep(1.1)
+    assert start(directory).wait() == 0
+    status = json.loads((box.state / "status.json").read_bytes())
+    assert status["result"] in ("success", "warning")
+    assert status["archive"] in archives(box) and first in archives(box)
+    box.raw("vault1", "check", str(box.root / "vault1" / "repository"))
+
+
+def test_told_to_stop(box: Box) -> None:
+    lived_in(box)
+    directory = installed(box)
+    process = start(directory)
+    while not (box.state / "status.json").exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() in (0, 1)
+    status = json.loads((box.state / "status.json").read_bytes())
+    if process.returncode == 1:
+        assert "told to stop" in status["message"]
+        assert status["archive"] is None
+        assert archives(box) == []
+        assert list(box.run_dir.iterdir()) == []
+
+
+def test_a_quota_that_is_full(box: Box) -> None:
+    lived_in(box)
+    url = str(box.root / "vault1" / "repository")
+    write(box.home / "workspace" / "large", os.urandom(12_000_000))
+    box.raw("vault1", "config", url, "storage_quota", "10M")
+    status = box.backup()
+    assert status["result"] == "failed"
+    failure = status["repositories"]["vault1"]["failure"]
+    assert (failure["rc"], failure["msgid"]) == (20, "Repository.StorageQuotaExceeded")
+    assert archives(box) == []
+    box.raw("vault1", "config", "--delete", url, "storage_quota")
+    assert box.backup()["result"] == "success"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+def test_no_room_on_the_box(box: Box) -> None:
+    lived_in(box)
+    box.run_dir.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "lifeboat-test", str(box.run_dir)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no right to mount")
+    try:
+        status = box.backup()
+    finally:
+        subprocess.run(["umount", str(box.run_dir)], check=True)
+    assert status["result"] == "failed"
+    assert "No space left" in status["message"]
+    assert "room" in status["hint"]
+    assert archives(box) == []
+    assert box.backup()["result"] == "success"
