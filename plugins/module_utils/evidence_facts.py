@@ -17,6 +17,7 @@ from .evidence_drift import drift
 from .evidence_record import Facts
 from .verdict import ANSWERS, CHECKED, DATA_PROVEN, EXTRACTED, PASSED, REACHABLE, SKIPPED, VERIFIED
 
+MESSAGE_LIMIT: Final = 2000
 BOX_DIED: Final = "The box did not answer any more."
 
 
@@ -179,7 +180,12 @@ def _plain(message: str) -> str:
     """What went wrong, without the layers of Ansible that it went through."""
     text = re.sub(r"\A(?:(?:Task|Action|Module) failed: )+", "", message.strip())
     text = re.sub(r"\AFinalization of task args .*?: (?=The filter plugin)", "", text)
-    return re.sub(r"\AThe filter plugin '[\w.]+' failed: ", "", text)
+    text = re.sub(r"\AThe filter plugin '[\w.]+' failed: ", "", text)
+    head, found, trace = text.partition("Traceback (most recent call last)")
+    if found:  # what a program says last is what went wrong
+        last = [line.strip() for line in trace.splitlines() if line.strip()][-1:]
+        text = f"{head.strip()} {' '.join(last)}".strip()
+    return text[:MESSAGE_LIMIT]
 
 
 def _first_failed(result: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -196,9 +202,11 @@ def _reasons(raw: Mapping[str, Any]) -> dict[int, str]:
         return {}
     asked = str(raw.get("check") or "none")
     reasons = {}
-    if asked == "none":
+    if _mapping(raw, "drill").get("source") == "snapshot":
+        reasons[CHECKED] = reasons[VERIFIED] = "borg check writes, and a snapshot is read-only"
+    elif asked == "none":
         reasons[CHECKED] = "not asked for (drill_check=none); custody checks on the storage host"
-    if asked != "data":
+    if asked != "data" and VERIFIED not in reasons:
         reasons[VERIFIED] = f"not asked for (drill_check={asked}); the archive itself was verified"
     if required_level(raw) < ANSWERS:
         reasons[ANSWERS] = "the profile does not say how to ask this agent"
