@@ -12,8 +12,8 @@ short_description: Start services and tell on the way what they say
 version_added: 0.1.0
 author: lifeboat.agents contributors (@lifeboat-agents)
 description:
-  - Starts systemd services that end by themselves (C(Type=oneshot)), all at once, and waits for them. What they write to
-    the journal is shown as it comes.
+  - Starts systemd services that end by themselves (C(Type=oneshot)), all at once, and waits for them. What they write
+    to the journal is shown as it comes.
   - A service that is already running is joined.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
