@@ -94,6 +94,10 @@ class Backup:
                     raise
                 except LifeboatError as error:
                     self._problems.append(Problem(True, error.message, error.hint))
+                except (ToldToStop, KeyboardInterrupt):
+                    self._problems.append(
+                        Problem(True, "the run was told to stop", "start it again")
+                    )
         finally:
             gc.enable()
         return self._finish()
@@ -318,6 +322,10 @@ class Backup:
             status["ping"] = failure
         status_files.save(self._config.state_dir, status, self._config.metrics_file)
         return status
+
+
+class ToldToStop(BaseException):
+    """SIGTERM. No error of a repository, and not to be taken for one on the way up."""
 
 
 @contextlib.contextmanager

@@ -48,11 +48,9 @@ class RunDirectory:
         """Make it, and remove what a killed run left."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.chown(self.path, -1, os.getegid())
-            os.chmod(self.path, 0o700)
+            self.clean()
         except OSError as error:
             raise CouldNotRun(f"{self.path}: {error.strerror}", hint="run as root") from error
-        self.clean()
 
     def clean(self) -> None:
         """Remove what is ours and nothing else."""
@@ -62,6 +60,8 @@ class RunDirectory:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+        os.chown(self.path, -1, os.getegid())
+        os.chmod(self.path, 0o700)
 
     def write(self, name: str, write: Callable[[IO[bytes]], object]) -> Copy:
         """A new file, readable by its owner alone."""
