@@ -14,6 +14,7 @@ from .evidence import Record
 from .report_html import (
     cell,
     chip,
+    date_text,
     duration,
     esc,
     legend,
@@ -25,10 +26,11 @@ from .report_html import (
     time_text,
 )
 from .report_style import icon, page
-from .report_svg import css_class, spark
+from .report_svg import SPARK_POINTS, css_class, spark
 from .verdict import COULD_NOT_RUN, NOT_PROVEN, PROVEN, TITLES, duration_text, moment
 
 OVERDUE_DAYS: Final = 35
+REASON_SHOWN: Final = 300
 
 
 @dataclass(frozen=True)
@@ -180,20 +182,22 @@ def _agent_row(state: AgentState) -> str:
     last = state.last
     level = last.data["verdict"].get("level") if last else None
     proven = state.last_proven
-    label = f"{state.name}: the last {min(len(state.history), 12)} drills"
-    reason = ""
+    label = f"{state.name}: the last {min(len(state.history), SPARK_POINTS)} drills"
+    note = ""
     if last and last.result != PROVEN:
-        reason = f'<div class="hint">{esc(last.data["verdict"].get("reason"))}</div>'
+        reason = str(last.data["verdict"].get("reason"))
+        shown = reason if len(reason) <= REASON_SHOWN else f"{reason[:REASON_SHOWN]}..."
+        note = f'<tr class="note"><td colspan="8">{esc(shown)}</td></tr>'
     return (
-        f'<tr><th scope="row">{esc(state.name)}</th>'
-        + cell("", chip(css_class(state.state), state.state_text) + reason)
+        f'<tr{" class=noted" if note else ""}><th scope="row">{esc(state.name)}</th>'
+        + cell("", chip(css_class(state.state), state.state_text))
         + cell("Level", "none" if level is None else f"L{level}")
-        + cell("Last drill", _link(last, time_text(last.started)) if last else "never")
-        + cell("Last proven", time_text(proven.isoformat()) if proven else "never")
+        + cell("Last drill", _link(last, date_text(last.started)) if last else "never")
+        + cell("Last proven", date_text(proven.isoformat()) if proven else "never")
         + cell("RTO", duration(_measured(last, "rto")) if last else "", number=True)
         + cell("RPO", duration(_measured(last, "rpo")) if last else "", number=True)
         + cell("Drills", spark(points(state.history, "rto"), label))
-        + "</tr>"
+        + f"</tr>{note}"
     )
 
 
@@ -202,7 +206,7 @@ def _plots(states: Sequence[AgentState]) -> str:
         f"<h3>{esc(state.name)}</h3>"
         + plots(state.history, f"plot-{number}", targets_of(state.last.data))
         for number, state in enumerate(states)
-        if state.last
+        if state.last and any(isinstance(_measured(item, "rto"), float) for item in state.history)
     )
     if not body:
         return ""

@@ -52,6 +52,14 @@ def time_text(value: object) -> str:
     return f'<time datetime="{found:%Y-%m-%dT%H:%M:%SZ}">{found:%Y-%m-%d %H:%M} UTC</time>'
 
 
+def date_text(value: object) -> str:
+    """A day, with the time for machines."""
+    found = moment(str(value)) if value else None
+    if found is None:
+        return "unknown"
+    return f'<time datetime="{found:%Y-%m-%dT%H:%M:%SZ}">{found:%Y-%m-%d}</time>'
+
+
 def table(caption: str, columns: Sequence[str], rows: Iterable[str], *, css: str = "stack") -> str:
     head = "".join(
         f'<th scope="col"{" class=number" if name.startswith("#") else ""}>'

@@ -114,12 +114,15 @@ td ul { margin: .3rem 0 0; padding-left: 1.1rem; }
 .chip.none { color: var(--none); }
 .chip.quiet { color: var(--soft); font-weight: 500; }
 tr.group th { padding-top: 1.1rem; color: var(--soft); font-size: .84rem; font-weight: 500; }
+tr.noted > * { border-bottom: 0; padding-bottom: .1rem; }
+tr.note td { color: var(--soft); padding-top: 0; overflow-wrap: anywhere; }
 tr.failed > * { background: var(--bad-ground); }
 tr.failed > :first-child { box-shadow: inset 4px 0 0 var(--bad); padding-left: .8rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1.2rem; }
 figure { margin: 0; }
 figcaption { font-weight: 600; font-size: .95rem; margin-bottom: .2rem; }
 figcaption span { font-weight: 400; color: var(--soft); }
+svg.spark { display: block; }
 svg.plot { width: 100%; height: auto; display: block; }
 .grid { stroke: var(--edge); stroke-width: 1; }
 .tick { fill: var(--soft); font-size: 14px; }
@@ -165,7 +168,9 @@ footer { color: var(--soft); font-size: .88rem; margin-top: 1.4rem; }
   .stack td:empty { display: none; }
   .stack td[data-label]:not([data-label=""])::before { content: attr(data-label) ": ";
     color: var(--soft); }
+  .stack .spark { display: inline; vertical-align: middle; }
   .stack tr { border-bottom: 1px solid var(--edge); padding: .6rem 0; }
+  .stack tr.noted { border-bottom: 0; padding-bottom: 0; }
   .stack tr.failed { background: var(--bad-ground); box-shadow: inset 4px 0 0 var(--bad);
     padding-left: .8rem; }
   .stack tr.failed > * { background: none; box-shadow: none; padding-left: 0; }

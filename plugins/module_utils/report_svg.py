@@ -17,6 +17,7 @@ from .verdict import COULD_NOT_RUN, NOT_PROVEN, PROVEN, duration_text
 
 WIDTH: Final = 560
 HEIGHT: Final = 230
+SPARK_POINTS: Final = 12
 LEFT, RIGHT, TOP, BOTTOM = 72, 10, 22, 36
 STEPS: Final = (
     *(1, 2, 5, 10, 15, 30),
@@ -218,13 +219,13 @@ def phase_bar(identifier: str, phases: Sequence[tuple[str, float]], target: floa
 
 def spark(points: Sequence[Point], label: str) -> str:
     """The last drills as a row of marks and a line, for a table cell."""
-    shown = points[-12:]
+    shown = points[-SPARK_POINTS:]
     if not shown:
         return ""
-    width, height = 16 * len(shown) + 8, 30
+    width, height = 13 * len(shown) + 8, 30
     top = max([point.value or 0.0 for point in shown] + [1.0])
     places = [
-        (8 + 16 * number + 4, 24 - (point.value or 0.0) / top * 18)
+        (7 + 13 * number + 3, 24 - (point.value or 0.0) / top * 18)
         for number, point in enumerate(shown)
     ]
     line = " ".join(
@@ -232,7 +233,7 @@ def spark(points: Sequence[Point], label: str) -> str:
     )
     body = f'<polyline class="line thin" points="{line}"/>' if line else ""
     body += "".join(
-        mark(x, y, point.result, point.label, 4.5) for (x, y), point in zip(places, shown)
+        mark(x, y, point.result, point.label, 4) for (x, y), point in zip(places, shown)
     )
     return (
         f'<svg class="spark" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
