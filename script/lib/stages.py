@@ -174,7 +174,7 @@ def unit() -> list[Step]:
         "LIFEBOAT_REQUIRE_BORG": "1",
     }
     pytest = [sys.executable, "-m", "pytest", "-q", "-n", "auto", "--durations=5", "tests/unit"]
-    return [Step("pytest", pytest, environment=borg)]
+    return [Step("pytest", pytest, environment=borg, timeout=2400)]
 
 
 def sanity() -> list[Step]:
