@@ -333,9 +333,7 @@ def _told_to_stop() -> Iterator[None]:
     """SIGTERM ends a run as an error does: borg aborted, databases let go, the status written."""
 
     def stop(_number: int, _frame: object) -> None:
-        raise LifeboatError(
-            "the run was told to stop", hint="nothing was committed; start it again"
-        )
+        raise ToldToStop
 
     if threading.current_thread() is not threading.main_thread():
         yield
