@@ -161,7 +161,9 @@ def scenario(folder: Path, root: Path) -> list[str]:
         problems.append(f"{name}: its sequence never verifies")
     playbooks = (settings.get("ansible") or {}).get("playbooks") or {}
     playbooks = {
-        step: path.replace("${MOLECULE_PROJECT_DIRECTORY}", str(root))
+        step: path.replace("${MOLECULE_PROJECT_DIRECTORY}", str(root)).replace(
+            "${MOLECULE_SCENARIO_DIRECTORY}", str(folder)
+        )
         for step, path in {**DEFAULT_PLAYBOOKS, **playbooks}.items()
     }
     for step in DEFAULT_PLAYBOOKS:
