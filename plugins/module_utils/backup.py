@@ -94,6 +94,10 @@ class Backup:
                     raise
                 except LifeboatError as error:
                     self._problems.append(Problem(True, error.message, error.hint))
+                except OSError as error:
+                    where = f"{error.filename}: " if error.filename else ""
+                    message = f"{where}{error.strerror or error}"
+                    self._problems.append(Problem(True, message, "is the disk of this box full?"))
                 except (ToldToStop, KeyboardInterrupt):
                     self._problems.append(
                         Problem(True, "the run was told to stop", "start it again")
@@ -162,7 +166,7 @@ class Backup:
         self._archiving.complete()
         self._problems += databases.judge_holds()
         databases.release()
-        cache.save()
+        self._save(cache)
         in_place = assembly.archived_in_place()
         self._archiving.compare(lambda: Comparer(home, in_place, assembly.copies), self._judge)
 
@@ -278,6 +282,15 @@ class Backup:
             found, missing=missing, replaced=tuple(replaced), resized=tuple(lively)
         )
 
+    def _save(self, cache: Cache) -> None:
+        """Without its cache the next run is slower and no worse."""
+        try:
+            cache.save()
+        except OSError as error:
+            self._problems.append(
+                Problem(False, f"{error.filename}: {error.strerror}: the next run reads all again")
+            )
+
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         try:
@@ -320,7 +333,14 @@ class Backup:
         failure = status_files.ping(self._config.ping_url, status["result"])
         if failure:
             status["ping"] = failure
-        status_files.save(self._config.state_dir, status, self._config.metrics_file)
+        try:
+            status_files.save(self._config.state_dir, status, self._config.metrics_file)
+        except OSError as error:
+            raise LifeboatError(
+                f"{error.filename or self._state}: {error.strerror}: the outcome of this run "
+                f"({status['result']}) could not be written",
+                hint="is the disk of this box full, may the unit write there?",
+            ) from error
         return status
 
 

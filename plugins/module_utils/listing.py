@@ -67,7 +67,13 @@ class Comparer:
         self._prefix = self._home + b"/"
         self._records = records
         self._others = others
-        self._odd = {lossy(os.fsencode(path)): path for path in records if not _utf8(path)}
+        self._odd: dict[bytes, list[Expected]] = {}
+        for path in records:
+            if not _utf8(path):
+                self._odd.setdefault(lossy(os.fsencode(path)), []).append(records[path])
+        for printed, alike in self._odd.items():  # names that are as odd as borg prints odd ones
+            if printed.decode() in records:
+                alike.append(records[printed.decode()])
         self._unexpected: list[bytes] = []
         self._replaced: list[bytes] = []
         self._resized: list[bytes] = []
@@ -86,12 +92,30 @@ class Comparer:
         if not path.startswith(self._prefix):
             return None
         rest = path[len(self._prefix) :]
-        name = self._odd.get(rest)
-        return self._records.get(name if name is not None else rest.decode("utf-8", "replace"))
+        alike = self._odd.get(rest)
+        if alike is not None:
+            return next((record for record in alike if not record.seen), alike[0])
+        return self._records.get(rest.decode("utf-8", "replace"))
+
+    def _best(self, item: Item) -> Expected | None:
+        """Several names may be printed alike: the one that fits, else any that is left."""
+        alike = self._odd.get(item.path[len(self._prefix) :])
+        for record in alike or ():
+            if not record.seen and self._fits(record, item):
+                return record
+        return self.find(item.path)
+
+    def _fits(self, record: Expected, item: Item) -> bool:
+        return (stat.filemode(record.mode), record.uid, record.gid, record.size) == (
+            item.mode,
+            item.uid,
+            item.gid,
+            item.size,
+        )
 
     def take(self, item: Item) -> None:
         """One item of the listing."""
-        want = self.find(item.path)
+        want = self._best(item) if self._odd else self.find(item.path)
         if want is None or want.seen:
             self._unexpected.append(item.path)
             return

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.lifeboat.agents.plugins.module_utils import assemble, look
+from ansible_collections.lifeboat.agents.plugins.module_utils import assemble, look, targets
 from ansible_collections.lifeboat.agents.plugins.module_utils.backup import Backup
 from ansible_collections.lifeboat.agents.plugins.module_utils.errors import CouldNotRun
 from ansible_collections.lifeboat.agents.plugins.module_utils.profile import load
@@ -506,3 +506,44 @@ def test_the_archive_has_no_secret_even_when_it_appears_after_the_scan(
     status = box.backup()
     target = box.extract(status)
     assert not any(b"CANARY" in path.read_bytes() for path in target.rglob("*") if path.is_file())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a file of another user")
+@pytest.mark.parametrize("swapped_back", [False, True])
+def test_a_folder_swapped_for_a_link_while_borg_reads_is_an_alarm(
+    box: Box, monkeypatch: pytest.MonkeyPatch, swapped_back: bool
+) -> None:
+    """What root reads through such a link is not the agent's: the listing tells."""
+    write(box.home / "sessions" / "shadow", "harmless\n")
+    outside = write(box.root / "outside" / "shadow", "root:x:1\n", 0o600)
+    os.chown(outside, 12345, 12345)
+    original = targets.Archiving.begin
+    feed = targets.Archiving.feed
+    aside = box.home / "workspace"
+
+    def slow(self: Any) -> None:
+        original(self)
+        self.held_back = []
+
+    def hold_back(self: Any, paths: list[bytes], files: int) -> None:
+        self.held_back.append((paths, files))
+
+    complete = targets.Archiving.complete
+
+    def swap(self: Any) -> None:
+        (box.home / "sessions").rename(aside)
+        (box.home / "sessions").symlink_to(outside.parent)
+        for paths, files in self.held_back:
+            feed(self, paths, files)
+        complete(self)
+        if swapped_back:
+            (box.home / "sessions").unlink()
+            aside.rename(box.home / "sessions")
+
+    monkeypatch.setattr(targets.Archiving, "begin", slow)
+    monkeypatch.setattr(targets.Archiving, "feed", hold_back)
+    monkeypatch.setattr(targets.Archiving, "complete", swap)
+    status = box.backup()
+    assert status["result"] == "failed"
+    assert "replaced" in status["message"]
+    assert "shadow" in status["message"]

@@ -97,6 +97,20 @@ def test_a_hard_link_and_a_held_log_may_have_another_size() -> None:
     assert not compared.result().resized
 
 
+def test_names_that_borg_prints_alike_are_told_apart_by_what_they_are() -> None:
+    records = [candidate("a\udcff", size=1), candidate("a\udcfe", size=2), candidate("a?", size=3)]
+    for order in ([3, 1, 2], [2, 3, 1]):
+        compared = comparer(*records)
+        for size in order:
+            compared.take(item("h/a/a?", size=size))
+        compared.take(MANIFEST)
+        result = compared.result()
+        assert result.good and not result.resized
+    compared = comparer(*records)
+    compared.take(item("h/a/a?", size=1))
+    assert len(compared.result().missing) == 3
+
+
 def test_recorded_listing() -> None:
     """As borg 1.4.5 prints it in the format that is asked for."""
     data = b"d drwxr-xr-x 0 0 0 h/a\0- -rw-r--r-- 10 20 5 h/a/with space\0l lrwxrwxrwx 10 20 4 h/a/x\ny\0"

@@ -1,0 +1,87 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How wall time, CPU and memory of a backup grow with the home.
+
+python3 bench/growth.py [--files 1000,10000,50000,200000] [--databases 100,1000,5000]
+First and unchanged, lifeboat and raw borg on the same bytes; a line per size.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from common import (
+    FIXED,
+    Lifeboat,
+    Measured,
+    Repository,
+    arguments,
+    finish_home,
+    make_database,
+    make_sessions,
+    workplace,
+)
+
+
+def numbers(text: str) -> list[int]:
+    """A list as 1,2,3."""
+    return [int(part) for part in text.split(",") if part]
+
+
+def line(title: str, side: str, first: Measured, later: Measured) -> None:
+    """One measurement."""
+    print(
+        f"{title:>24} {side:<9} first {first.wall:7.2f} s, {first.cpu:7.2f} s CPU, {first.memory / 1000:5.0f} MB; "
+        f"unchanged {later.wall:7.2f} s, {later.cpu:7.2f} s CPU, {later.memory / 1000:5.0f} MB",
+        flush=True,
+    )
+
+
+def one(work: Path, title: str, borg: str, files: int, megabytes: int) -> None:
+    """Both sides on one home."""
+    home = work / "home"
+    home.mkdir()
+    make_sessions(home, files)
+    if megabytes:
+        make_database(home / "state.db", megabytes)
+    finish_home(home)
+    os.sync()
+    raw, own = Repository(work / "raw", borg), Repository(work / "own", borg)
+    lifeboat = Lifeboat(work / "lifeboat", home, own)
+    walls = []
+    for side in ("raw", "lifeboat"):
+        runs = [
+            raw.create(str(number), home, FIXED) if side == "raw" else lifeboat.backup()
+            for number in range(3)
+        ]
+        line(title, side, runs[0], runs[2])
+        walls.append((runs[0].wall, runs[2].wall))
+    print(
+        f"{title:>24} ratio     first {walls[1][0] / walls[0][0]:.2f}, "
+        f"unchanged {walls[1][1] / walls[0][1]:.2f}",
+        flush=True,
+    )
+    for name in ("home", "raw", "own", "lifeboat"):
+        shutil.rmtree(work / name)
+
+
+def main() -> int:
+    """Grow the one, then the other."""
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--files", type=numbers, default=[1000, 10000, 50000, 200000])
+    parser.add_argument("--databases", type=numbers, default=[100, 1000, 5000], help="MB")
+    options = parser.parse_args()
+    with workplace(options) as work:
+        for count in options.files:
+            one(work, f"{count} files", options.borg, count, 0)
+        for megabytes in options.databases:
+            one(work, f"{megabytes} MB of database", options.borg, 100, megabytes)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
