@@ -37,13 +37,13 @@ class Box:
 
     def ssh(self, *words: str) -> list[str]:
         pinned = self.repository["known_hosts"]
-        options = ["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20"]
+        options = ["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60"]
         options += ["-o", f"UserKnownHostsFile={pinned}", "-o", "StrictHostKeyChecking=yes"]
         key = self.repository["ssh_key"]
         return ["ssh", "-i", key, *options, "-p", self.port, self.account, *words]
 
     def opened(self) -> ServeConnection:
-        connection = ServeConnection(self.ssh("borg", "serve"), timeout=60)
+        connection = ServeConnection(self.ssh("borg", "serve"), timeout=300)
         connection.open(self.path, exclusive=True, lock_wait=10)
         return connection
 
