@@ -124,7 +124,13 @@ def borg(runner: Recorded, tmp_path: Path, **settings: Any) -> Borg:
 def test_list_archives(tmp_path: Path) -> None:
     output = {
         "archives": [
-            {"archive": "a", "id": "11", "name": "a", "start": "x", "time": "2026-11-22T01:00:00.500000"}
+            {
+                "archive": "a",
+                "id": "11",
+                "name": "a",
+                "start": "x",
+                "time": "2026-11-22T01:00:00.500000",
+            }
         ],
         "encryption": {"mode": "keyfile-blake2"},
         "repository": {"id": "22", "last_modified": "l", "location": "/srv/r"},
