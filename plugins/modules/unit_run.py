@@ -18,6 +18,7 @@ description:
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
   - ansible.builtin.action_common_attributes.conn
+  - ansible.builtin.action_common_attributes.flow
 attributes:
   action:
     support: full
@@ -37,6 +38,7 @@ attributes:
   diff_mode:
     support: none
   idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second time does nothing.
     support: none
     details: A service that is started does its work again.
   platform:

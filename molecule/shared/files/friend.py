@@ -11,48 +11,65 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Iterator
 
 PORT = 6667
 FRIEND = "alice"
 PATIENCE = 300.0  # A busy machine may take a minute for the first answer of an agent.
+AGAIN = 90.0  # Who gets no answer for so long asks again, as people do.
 
 
 class Chat:
     """One connection to the chat server."""
 
     def __init__(self, nick: str) -> None:
-        self.connection = socket.create_connection(("127.0.0.1", PORT), timeout=PATIENCE)
-        self.lines = self.connection.makefile("r", encoding="utf-8", newline="\r\n")
+        self.connection = socket.create_connection(("127.0.0.1", PORT), timeout=10)
+        self.unread = b""
         self.send(f"NICK {nick}")
         self.send(f"USER {nick} 0 * :{nick}")
 
     def send(self, line: str) -> None:
         self.connection.sendall(line.encode() + b"\r\n")
 
-    def replies(self) -> Iterator[str]:
-        """What comes in: private messages as their text, "" when the agent is not there."""
-        for line in self.lines:
-            if re.match(r":\S+ 401 ", line):
-                yield ""
-            message = re.match(r":\S+ PRIVMSG \S+ :?(.*)", line.rstrip())
-            if message:
-                yield message[1]
+    def reply(self, until: float) -> str | None:
+        """The next private message, "" when the agent is not there, None when it got too late."""
+        while True:
+            line, end, rest = self.unread.partition(b"\r\n")
+            if end:
+                self.unread = rest
+                text = line.decode(errors="replace")
+                if re.match(r":\S+ 401 ", text):
+                    return ""
+                if message := re.match(r":\S+ PRIVMSG \S+ :?(.*)", text):
+                    return message[1]
+                continue
+            left = until - time.monotonic()
+            if left <= 0:
+                return None
+            self.connection.settimeout(left)
+            try:
+                received = self.connection.recv(65536)
+            except TimeoutError:
+                return None
+            if not received:
+                raise ConnectionError("the chat server hung up")
+            self.unread += received
 
     def ask(self, agent: str, text: str, expected: str) -> str:
         """Say something until an answer has what is expected in it."""
+        heard: list[str] = []
         deadline = time.monotonic() + PATIENCE
-        self.send(f"PRIVMSG {agent} :{text}")
-        for reply in self.replies():
-            found = re.search(expected, reply)
-            if found:
-                return found[0]
-            if time.monotonic() > deadline:
-                break
-            if not reply:
-                time.sleep(0.2)
-                self.send(f"PRIVMSG {agent} :{text}")
-        raise TimeoutError(f"{agent} gave no answer with {expected!r} within {PATIENCE:.0f} s")
+        while (now := time.monotonic()) < deadline:
+            self.send(f"PRIVMSG {agent} :{text}")
+            while (reply := self.reply(min(now + AGAIN, deadline))) is not None:
+                if found := re.search(expected, reply):
+                    return found[0]
+                if not reply:
+                    time.sleep(0.2)
+                    break
+                heard.append(reply)
+        raise TimeoutError(
+            f"{agent} gave no answer with {expected!r} within {PATIENCE:.0f} s, it said: {heard}"
+        )
 
 
 def main() -> None:
