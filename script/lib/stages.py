@@ -173,7 +173,8 @@ def unit() -> list[Step]:
         "LIFEBOAT_BORG": str(Path(sys.executable).parent / "borg"),
         "LIFEBOAT_REQUIRE_BORG": "1",
     }
-    pytest = [sys.executable, "-m", "pytest", "-q", "-n", "auto", "--durations=5", "tests/unit"]
+    pytest = [sys.executable, "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal"]
+    pytest += ["--durations=15", "tests/unit"]
     return [Step("pytest", pytest, environment=borg, timeout=2400)]
 
 

@@ -633,7 +633,8 @@ def test_the_host_can_end_a_session(lived_in: World) -> None:
             connection.call("commit")
     assert not list(lived_in.repository.glob("lock.*")), "the lock is given back"
     lived_in.create("day-3")
-    assert NEW not in list(lived_in.opened().scan())
+    with lived_in.opened() as connection:
+        assert NEW not in list(connection.scan())
 
 
 # What is not borg's protocol
