@@ -47,8 +47,8 @@ def follow_command(state: Followed) -> str:
     properties = ",".join(PROPERTIES)
     after = f"--after-cursor='{state.cursor}' " if state.cursor else ""
     return (
-        f"systemctl show --property={properties} {state.unit} && "
-        f"invocation=$(systemctl show --value --property=InvocationID {state.unit}) && "
+        f"systemctl show --no-pager --property={properties} {state.unit} && "
+        f"invocation=$(systemctl show --no-pager --value --property=InvocationID {state.unit}) && "
         'echo && { [ -z "$invocation" ] || journalctl --quiet --no-pager --output=cat '
         f'--show-cursor {after}_SYSTEMD_INVOCATION_ID="$invocation" || true; }}'
     )

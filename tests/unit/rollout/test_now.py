@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -190,3 +191,11 @@ def test_a_summary_counts_by_class_and_names_what_is_unknown() -> None:
         "  vault2 has no archive",
     ]
     assert summary({}, "box") == ["box: no backup was recorded"]
+
+
+def test_nothing_waits_for_a_pager() -> None:
+    """On the terminal that SSH may bring, systemctl would page, and wait for a key for ever."""
+    for command in re.findall(
+        r"(?:systemctl show|journalctl)\b[^|&;)]*", follow_command(Followed(UNIT))
+    ):
+        assert "--no-pager" in command
