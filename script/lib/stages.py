@@ -299,6 +299,7 @@ def follow(step: Step, keepers: Sequence[Callable[[str], object]]) -> str | None
         encoding="utf-8",
         errors="replace",
         start_new_session=True,
+        preexec_fn=hear_interrupts,
     )
     timed_out = threading.Event()
 
@@ -324,6 +325,11 @@ def follow(step: Step, keepers: Sequence[Callable[[str], object]]) -> str | None
     if timed_out.is_set():
         return f"not done after {step.timeout} s"
     return f"exit code {code}" if code else None
+
+
+def hear_interrupts() -> None:
+    """Undo that a shell lets its background jobs ignore Ctrl-C: steps are ended by it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def end(process: subprocess.Popen[str]) -> None:

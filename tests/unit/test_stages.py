@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -82,7 +84,9 @@ def test_a_preparation_that_fails_fails_the_step(stages: ModuleType) -> None:
     assert "no pip" in stages.run_step("one", step).problem
 
 
-def test_a_step_that_hangs_is_ended_with_all_it_started(stages: ModuleType) -> None:
+@pytest.mark.parametrize("inherited", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_step_that_hangs_is_ended_with_all_it_started(stages: ModuleType, inherited: Any) -> None:
+    """Also when started as a background job, which inherits that interrupts are ignored."""
     program = (
         "import subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
@@ -91,7 +95,11 @@ def test_a_step_that_hangs_is_ended_with_all_it_started(stages: ModuleType) -> N
     )
     step = stages.Step("hangs", [sys.executable, "-c", program], cwd=stages.ROOT, timeout=1)
     started = time.monotonic()
-    result = stages.run_step("one", step)
+    before = signal.signal(signal.SIGINT, inherited)
+    try:
+        result = stages.run_step("one", step)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - started < 30
     assert "not done after 1 s" in result.problem
     child = int(result.output.splitlines()[0])
