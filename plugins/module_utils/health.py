@@ -65,7 +65,7 @@ def _restored(examination: Examination) -> None:
     manifest = examination.manifest
     if home is None or manifest is None:
         return
-    expected = Expected(manifest, examination.account)
+    expected = Expected(manifest, examination.account, request.rewritten)
     scrubbed = {path for path, e in manifest.entries.items() if e.stored == "scrubbed"}
     look_at(
         home,
@@ -105,7 +105,7 @@ def _started(examination: Examination) -> None:
     asked += check_http(sheet, examination.agent)
     asked += check_commands(sheet, examination.agent, production=False, model=request.model)
     examination.check_silent(asked)
-    expected = Expected(manifest, examination.account)
+    expected = Expected(manifest, examination.account, request.rewritten)
     look_at(home, Look(examination.classifier, expected.digests()))
     _check_after_start(sheet, expected, home, examination.classifier)
     examination.databases = examine(
@@ -129,7 +129,7 @@ def _check_after_start(
     hashed = [
         entry
         for entry in expected.fixed()
-        if entry.sha256 and classifier.hashed(rule_of(entry.path, classifier))
+        if expected.has_digest(entry) and classifier.hashed(rule_of(entry.path, classifier))
     ]
     changed = []
     for entry in hashed:
@@ -139,7 +139,7 @@ def _check_after_start(
         elif seen.sha256 != entry.sha256:
             changed.append(f"{entry.path}: {seen.error or 'altered'}")
     sheet.compare(
-        *("content_after_start", ANSWERS, "digest of irreplaceable files", len(hashed)),
+        *("content_after_start", ANSWERS, "irreplaceable file", len(hashed)),
         changed,
         "The agent's start changed what makes it itself. Do not let it run before this is known.",
     )

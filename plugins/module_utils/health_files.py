@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,7 +19,7 @@ from .classify import Classifier
 from .health_account import HealthError
 from .health_sheet import Sheet, count
 from .privilege import Identity
-from .restore_manifest import Entry, RestoreManifest
+from .restore_manifest import Entry, RestoreManifest, show
 from .secrets import Scanner, is_text
 from .sqlite import SIDE_FILES
 from .verdict import DATA_PROVEN, EXTRACTED
@@ -147,6 +147,7 @@ class Expected:
 
     manifest: RestoreManifest
     account: Identity
+    rewritten: frozenset[str] = frozenset()  # paths as shown
 
     @property
     def databases(self) -> frozenset[str]:
@@ -170,7 +171,16 @@ class Expected:
                 yield entry
 
     def digests(self) -> frozenset[str]:
-        return frozenset(entry.path for entry in self.fixed() if entry.sha256)
+        return frozenset(entry.path for entry in self.fixed() if self.has_digest(entry))
+
+    def has_digest(self, entry: Entry) -> bool:
+        """Whether the manifest's digest speaks of what was archived."""
+        return entry.sha256 is not None and show(entry.path) not in self.rewritten
+
+    def not_compared(self, entries: Iterable[Entry]) -> str:
+        """Which of these entries nothing can be said about."""
+        written = [show(entry.path) for entry in entries if show(entry.path) in self.rewritten]
+        return f"written to while archived, not compared: {', '.join(written)}" if written else ""
 
     def owner(self, entry: Entry) -> tuple[int, int]:
         """Ids differ between hosts: what was the agent's is the agent's again, the rest is kept."""
@@ -195,8 +205,8 @@ def check_entries(sheet: Sheet, expected: Expected, home: Home) -> None:
         (f"{e.path}: {s.type}, expected {_kind(e)}" for e, s in here if s.type != _kind(e)),
         "Something was put into the place of an archived entry. Restore again into an empty place.",
     )
-    _check_sizes(sheet, fixed)
-    _check_content(sheet, fixed)
+    _check_sizes(sheet, expected, fixed)
+    _check_content(sheet, expected, fixed)
     _check_modes(sheet, expected, here)
     _check_links(sheet, here, home)
 
@@ -224,8 +234,9 @@ def _check_presence(sheet: Sheet, entries: Sequence[Entry], home: Home) -> None:
             draft.fail("the manifest lists nothing")
 
 
-def _check_sizes(sheet: Sheet, fixed: Sequence[tuple[Entry, Seen]]) -> None:
+def _check_sizes(sheet: Sheet, expected: Expected, fixed: Sequence[tuple[Entry, Seen]]) -> None:
     """A file without a digest may have grown between the look at it and its archiving."""
+    fixed = [(e, s) for e, s in fixed if show(e.path) not in expected.rewritten]
     grown = [1 for e, s in fixed if e.sha256 is None and s.size > e.size]
     with sheet.check(
         "entries_size",
@@ -245,11 +256,11 @@ def _check_sizes(sheet: Sheet, fixed: Sequence[tuple[Entry, Seen]]) -> None:
         draft.found += f", {len(grown)} of them grew" if grown else ""
 
 
-def _check_content(sheet: Sheet, fixed: Sequence[tuple[Entry, Seen]]) -> None:
-    hashed = [(entry, seen) for entry, seen in fixed if entry.sha256]
+def _check_content(sheet: Sheet, expected: Expected, fixed: Sequence[tuple[Entry, Seen]]) -> None:
+    hashed = [(entry, seen) for entry, seen in fixed if expected.has_digest(entry)]
     wrong = [(entry, seen) for entry, seen in hashed if seen.sha256 != entry.sha256]
     sheet.compare(
-        *("content", DATA_PROVEN, "digest of irreplaceable files", len(hashed)),
+        *("content", DATA_PROVEN, "irreplaceable file", len(hashed)),
         (
             f"{entry.path}: "
             + (seen.error or ("empty" if seen.size == 0 else "altered"))
@@ -258,6 +269,7 @@ def _check_content(sheet: Sheet, fixed: Sequence[tuple[Entry, Seen]]) -> None:
         ),
         "What makes the agent itself is not what was archived. Restore again, or an earlier "
         "archive with at=DATE, and find out who wrote to these files.",
+        expected.not_compared(entry for entry, _seen in fixed if entry.sha256),
     )
 
 

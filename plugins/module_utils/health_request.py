@@ -63,6 +63,7 @@ class Request:
     profile: Mapping[str, Any]
     phase: str
     manifest: str = ""
+    rewritten: frozenset[str] = frozenset()
     thresholds: Thresholds = Thresholds()
     timeout: float = 60.0
     work_directory: str = "/var/tmp"

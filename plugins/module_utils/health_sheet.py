@@ -89,10 +89,18 @@ class Sheet:
         )
 
     def compare(
-        self, name: str, level: int, noun: str, total: int, offenders: Iterable[str], hint: str
+        self,
+        name: str,
+        level: int,
+        noun: str,
+        total: int,
+        offenders: Iterable[str],
+        hint: str,
+        tolerance: str = "",
     ) -> None:
         """A check over many things that all have to agree."""
         with self.check(name, level, f"{count(total, noun)} as archived", hint) as draft:
             draft.offend(*offenders)
+            draft.tolerance = tolerance
             agree = total - len(draft.offenders)
             draft.found = f"{max(agree, 0):,} of {total:,} agree"

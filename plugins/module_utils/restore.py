@@ -187,6 +187,7 @@ def stage(request: Request) -> dict[str, Any]:
         folded = fold_all(f"{request.staging}/home", databases, who.uid, who.gid)
         report = {
             **_staged_report(request, manifest),
+            "rewritten": [show(path) for path in applied.rewritten],
             "applied": applied.report(),
             "folded": [vars(item) for item in folded],
         }

@@ -61,6 +61,7 @@ class Applied:
     missing: list[str] = field(default_factory=list)
     mismatched: list[str] = field(default_factory=list)
     reduced: list[str] = field(default_factory=list)
+    rewritten: list[str] = field(default_factory=list)  # after the manifest had its digest
     entries: int = 0
 
     def report(self) -> dict[str, object]:
@@ -71,6 +72,7 @@ class Applied:
                 ("missing", self.missing),
                 ("mismatched", self.mismatched),
                 ("reduced", self.reduced),
+                ("rewritten", self.rewritten),
             )
         }
         return {"placed": self.placed, "entries": self.entries, **lists}
@@ -338,6 +340,8 @@ class Apply:
         if kind == stat.S_IFLNK:
             self._attributes_of_link(parent, name, owner, entry)
         else:
+            if entry is not None and _rewritten(found.st_mtime_ns, entry):
+                self.applied.rewritten.append(path)
             self._attributes_of_file(parent, name, path, owner, entry)
 
     def _attributes_of_link(
@@ -365,7 +369,11 @@ class Apply:
                 self.applied.reduced.append(path)
                 mode &= ~(stat.S_ISUID | stat.S_ISGID)
             os.fchmod(descriptor, mode)
-            if entry is not None and entry.mtime_ns is not None:
+            if (
+                entry is not None
+                and entry.mtime_ns is not None
+                and path not in self.applied.rewritten
+            ):
                 os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(descriptor)
@@ -373,6 +381,16 @@ class Apply:
     def _chown(self, descriptor: int, uid: int, gid: int) -> None:
         if self.change_owners:
             os.fchown(descriptor, uid, gid)
+
+
+def _rewritten(archived_mtime_ns: int, entry: Entry) -> bool:
+    """Whether the agent wrote to a file between its digest and its archiving.
+
+    The archive tells by the time that it holds. A copy has the time of the copying instead.
+    """
+    return (
+        entry.stored == "home" and entry.sha256 is not None and archived_mtime_ns != entry.mtime_ns
+    )
 
 
 def _matches(kind: int, entry: Entry) -> bool:

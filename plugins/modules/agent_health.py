@@ -38,6 +38,15 @@ options:
       - Path of the manifest on the target.
       - Required unless O(phase=production).
     type: path
+  rewritten:
+    description:
+      - Paths of files that were written to while they were archived, as
+        RV(lifeboat.agents.agent_restore#module:rewritten)
+        names them. The archive tells, not the home.
+      - Their digest and size in the manifest do not speak of what was archived and are not compared. The checks name them.
+    type: list
+    elements: str
+    default: []
   phase:
     description:
       - V(restored) is before the first start. It proves that every entry is there as it was
@@ -250,6 +259,7 @@ ARGUMENTS: dict[str, Any] = {
     "user": {"type": "str", "required": True},
     "profile": {"type": "dict", "required": True},
     "manifest": {"type": "path"},
+    "rewritten": {"type": "list", "elements": "str", "default": []},
     "phase": {
         "type": "str",
         "choices": ["restored", "started", "production"],
@@ -276,6 +286,7 @@ def ask(parameters: dict[str, Any]) -> dict[str, Any]:
             profile=parameters["profile"],
             phase=parameters["phase"],
             manifest=parameters["manifest"] or "",
+            rewritten=frozenset(parameters["rewritten"]),
             thresholds=Thresholds.of(parameters["thresholds"]),
             timeout=float(parameters["timeout"]),
             work_directory=parameters["work_directory"],

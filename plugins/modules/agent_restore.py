@@ -92,6 +92,13 @@ staging:
   description: The staging folder.
   returned: when something is staged
   type: str
+rewritten:
+  description:
+    - Files that the agent wrote to between their digest and their archiving, as the times in the archive tell. Their
+      C(sha256) and C(size) in the manifest do not speak of what was archived.
+  returned: when something is staged
+  type: list
+  elements: str
 manifest:
   description: Path of the manifest on the target.
   returned: when O(state=staged)

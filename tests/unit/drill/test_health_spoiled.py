@@ -417,3 +417,14 @@ def test_databases_are_opened_as_the_agents_user(world: World) -> None:
     assert health.healthy, health.summary
     assert [item["uid"] for item in seen] == [65534, 65534]
     assert all(0 not in item["groups"] for item in seen)
+
+
+def test_what_was_written_to_while_archived_is_named_and_not_compared(world: World) -> None:
+    (world.home / "SOUL.md").write_text("longer than it was, by a message")
+    assert set(failed(world)) == {"content", "entries_size"}
+    health = world.examine(rewritten=frozenset({"SOUL.md"}))
+    assert health.healthy
+    [content] = [check for check in health.checks if check.name == "content"]
+    assert content.tolerance.endswith("SOUL.md")
+    (world.home / "memories" / "USER.md").write_text("")
+    assert "content" in failed(world, rewritten=frozenset({"SOUL.md"})), "the others still count"

@@ -189,3 +189,21 @@ def test_clearing_never_removes_a_home_that_was_in_use(extracted: World) -> None
     restore.switch(extracted.request())
     restore.clear(extracted.request())
     assert tree(Path(extracted.parent / ".hermes.before-20261101T020000Z")) == before
+
+
+def test_a_file_written_to_between_digest_and_archiving_is_named(extracted: World) -> None:
+    """The archive holds another time than the manifest; with the same time the digest counts."""
+    soul, memory = (
+        extracted.source / "home/hermes/.hermes" / path for path in ("SOUL.md", "memories/USER.md")
+    )
+    os.utime(soul, ns=(2_000_000_001, 2_000_000_001))
+
+    def change(manifest: dict[str, Any]) -> None:
+        for entry in manifest["entries"]:
+            if entry.get("path") in ("SOUL.md", "memories/USER.md"):
+                entry["sha256"] = "0" * 64
+                entry["mtime_ns"] = memory.stat().st_mtime_ns
+
+    result = staged(extracted, change)
+    assert result["rewritten"] == ["SOUL.md"]
+    assert (extracted.staging / "home/SOUL.md").stat().st_mtime_ns == 2_000_000_001
