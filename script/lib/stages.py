@@ -174,7 +174,7 @@ def unit() -> list[Step]:
         "LIFEBOAT_REQUIRE_BORG": "1",
     }
     pytest = [sys.executable, "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal"]
-    pytest += ["--durations=15", "tests/unit"]
+    pytest += ["--durations=15", "--override-ini=cache_dir=.cache/pytest", "tests/unit"]
     return [Step("pytest", pytest, environment=borg, timeout=2400)]
 
 
