@@ -40,10 +40,10 @@ options:
     type: path
   rewritten:
     description:
-      - Paths of files that were written to while they were archived, as
-        RV(lifeboat.agents.agent_restore#module:rewritten)
+      - Files that the agent wrote to while they were archived, as RV(lifeboat.agents.agent_restore#module:rewritten)
         names them. The archive tells, not the home.
-      - Their digest and size in the manifest do not speak of what was archived and are not compared. The checks name them.
+      - Their digest and size in the manifest do not speak of what was archived and are not compared.
+        The checks name them.
     type: list
     elements: str
     default: []
