@@ -16,6 +16,9 @@ from testinfra.utils.ansible_runner import AnsibleRunner
 CONFIGURATION = "/etc/lifeboat/agents/{agent}/config.json"
 
 
+REFUSED = 254
+
+
 @dataclass(frozen=True)
 class Agent:
     """One agent as its box knows it."""
@@ -50,6 +53,14 @@ class Agent:
             f"-o UserKnownHostsFile={repository['known_hosts']} -o StrictHostKeyChecking=yes "
             f"{options} -p {port} {user_and_host} {shlex.join(words)}"
         )
+
+    def knock(self, command: str) -> Any:
+        """Try an SSH connection that may well be refused; then its exit code is REFUSED.
+
+        Testinfra takes 255 for a failure of its own connection to the box.
+        """
+        end = f"code=$?; [ $code -eq 255 ] && exit {REFUSED}; exit $code"
+        return self.box.run(f"{command} < /dev/null; {end}")
 
     def borg(self, arguments: str, url: str = "", inside: str = "/") -> Any:
         """Run borg on the box as its root would, with the box's own key and passphrase."""

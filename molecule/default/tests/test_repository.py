@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import Agent
+from conftest import REFUSED, Agent
 from testinfra.host import Host
 
 SNAPSHOTS = "/srv/lifeboat/snapshots"
@@ -25,23 +25,23 @@ def test_authorized_keys_are_roots_and_restricted(
 def test_key_opens_no_shell(agents: list[Agent]) -> None:
     for agent in agents:
         for words in (("id",), ("sh", "-c", "id"), ()):
-            tried = agent.box.run(agent.ssh(*words) + " < /dev/null")
+            tried = agent.knock(agent.ssh(*words))
             assert "uid=" not in tried.stdout, tried.stdout
-        with_terminal = agent.box.run(agent.ssh("id", options="-tt") + " < /dev/null")
+        with_terminal = agent.knock(agent.ssh("id", options="-tt"))
         assert "uid=" not in with_terminal.stdout
+        assert agent.borg("list").rc == 0, "the key opens nothing at all"
 
 
 def test_key_forwards_no_port(agents: list[Agent]) -> None:
     agent = agents[0]
     forwarding = agent.ssh(options="-N -o ExitOnForwardFailure=yes -R 127.0.0.1:4022:127.0.0.1:22")
-    tried = agent.box.run(forwarding + " < /dev/null")
-    assert tried.rc == 255, (tried.rc, tried.stderr)
+    tried = agent.knock(forwarding)
+    assert tried.rc == REFUSED, (tried.rc, tried.stderr)
     assert "forwarding failed" in tried.stderr
-    through = agent.box.run(
+    through = agent.knock(
         agent.ssh(options="-W 127.0.0.1:22").rsplit(" ", 1)[0]
         + f" {agent.account}@"
         + agent.repository["url"].split("@")[1].split(":")[0]
-        + " < /dev/null"
     )
     assert "SSH-2.0" not in through.stdout
     assert "prohibited" in through.stderr or "open failed" in through.stderr, through.stderr
@@ -109,9 +109,7 @@ def test_host_keys_are_pinned(agents: list[Agent], repository_host: Host) -> Non
         other = agent.repository["known_hosts"] + ".test"
         changed = pinned.replace(own, "AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43)
         agent.box.check_output("printf '%%s' %s > %s", changed, other)
-        tried = agent.box.run(
-            agent.ssh("true").replace(agent.repository["known_hosts"], other) + " < /dev/null"
-        )
+        tried = agent.knock(agent.ssh("true").replace(agent.repository["known_hosts"], other))
         agent.box.check_output("rm %s", other)
-        assert tried.rc == 255
+        assert tried.rc == REFUSED
         assert "verification failed" in tried.stderr
