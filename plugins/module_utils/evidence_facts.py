@@ -41,7 +41,7 @@ def gather(raw: Mapping[str, Any]) -> Facts:
             "repository": repository,
             "archive": _archive(found, restored),
             "manifest": manifest,
-            "checks": [*_checks(raw, found, restored, health)],
+            "checks": [*_rehearsed(raw, [*_checks(raw, found, restored, health)])],
             "phases": _mapping(raw, "phases"),
             "newest": _mapping(before, "newest"),
             "production": {"newest": _mapping(production, "newest").get("time")},
@@ -113,6 +113,24 @@ def _checks(
         yield from _list(result, "checks")
     yield from _fence(_mapping(raw, "fence"))
     yield from _not_asked(raw, health)
+
+
+def _rehearsed(
+    raw: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
+    """Harm that was done on purpose and that nothing found must not end as a proof."""
+    yield from checks
+    harm = _mapping(raw, "drill").get("rehearsal")
+    found = any(check.get("status") not in (PASSED, SKIPPED) for check in checks)
+    if harm and not found and not raw.get("failed"):
+        yield {
+            "name": "rehearsal",
+            "level": DATA_PROVEN,
+            "status": "failed",
+            "expected": f"a check that finds the harm of {harm}",
+            "found": "none did",
+            "hint": "Did the file do its harm? Then tell us: no check looks there.",
+        }
 
 
 def _not_asked(

@@ -427,6 +427,7 @@ def _provenance(record: Mapping[str, Any], stem: str) -> str:
         ("Source", esc(drill.get("source") or "repository")),
         ("Box", esc(f"{drill.get('provider', '?')}, {drill.get('distribution', '?')}")),
         ("Drill", f"<code>{esc(drill.get('id'))}</code>"),
+        ("Harm done on purpose by", esc(drill.get("rehearsal") or "")),
         ("Made with", esc(_versions(drill))),
         ("Record before this one", _previous(record)),
     )

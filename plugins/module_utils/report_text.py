@@ -31,6 +31,8 @@ def _lines(record: Mapping[str, Any]) -> Iterator[str]:
     if checks:
         yield ""
     yield verdict_line(record)
+    if record["drill"].get("rehearsal"):
+        yield f"  a rehearsal: {record['drill']['rehearsal']} did harm on purpose"
     hint = record["verdict"].get("hint")
     if hint:
         yield f"  what to do: {hint}"

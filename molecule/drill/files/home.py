@@ -12,10 +12,11 @@ from pathlib import Path
 
 
 def main(user: str, home: Path) -> None:
-    for folder in ("memories", "sessions"):
+    for folder in ("memories", "sessions", "pairing"):
         (home / folder).mkdir(parents=True)
     (home / "SOUL.md").write_text(f"I am {home.name}.\n")
     (home / "memories" / "USER.md").write_text("Likes tea.\n")
+    (home / "pairing" / "irc-approved.json").write_text('{"alice": {}}\n')
     (home / "sessions" / "1.json").write_text('{"messages": ["hello"]}\n')
     with closing(sqlite3.connect(home / "state.db")) as connection:
         connection.executescript(

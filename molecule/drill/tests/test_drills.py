@@ -1,31 +1,212 @@
-"""The table of drills that have to end badly: verdict, exit code, what is named; and what is left."""
+"""Drills on real boxes that have to end badly, and ten at once; docs/drill.md has the table."""
 
 from __future__ import annotations
 
-import shutil
+import datetime
+import os
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import TEN
+from endings import ASKED, HARM, LOST, NO_SNAPSHOT, STOPPED, UNREACHABLE, Ending
 
 if TYPE_CHECKING:
-    from conftest import World
+    from conftest import Ended, World
 
-DATABASE = "python3 -c \"import sqlite3; c = sqlite3.connect('state.db'); {}; c.commit()\""
+RESULTS = {1: "not_proven", 2: "could_not_run"}
+REPOSITORIES = "/srv/lifeboat/repositories"
+# Three drills at once, with everything that they start on this machine.
+MEMORY_LIMIT = 1500.0
 
 
-def test_a_good_drill_is_proven_and_leaves_nothing(world: World) -> None:
-    ended = world.drill("-e", "agent=a0")
-    assert ended.code == 0, ended.output[-3000:]
-    verdict = ended.only["verdict"]
-    assert (verdict["result"], verdict["level"]) == ("proven", 4)
-    assert ended.only["objectives"]["rto"]["met"]
-    assert "fence" in {check["name"] for check in ended.only["checks"]}
+def as_told(ended: Ended, agent: str, ending: Ending) -> None:
+    verdict = ended.records[agent]["verdict"]
+    assert (verdict["result"], verdict["exit_code"]) == (RESULTS[ending.code], ending.code), verdict
+    assert ending.reason in verdict["reason"], verdict
+    assert verdict["hint"] or ending.code == 2, verdict
+
+
+def nothing_is_left(world: World) -> None:
     assert world.boxes() == []
-    granted = world.host("vault-1").run("cat /etc/lifeboat/access/lb-a0")
-    assert granted.stdout == ""
+    for agent in TEN.split(","):
+        assert "lifeboat-grant" not in world.granted(agent), agent
+    assert world.host("vault-1").run("mount").stdout.count("/run/lifeboat/drill") == 0
+    left = [path.name for path in (world.folder / "boxes").glob("drill-*")]
+    assert left == []
+
+
+def test_ten_at_once_with_one_of_them_broken(world: World) -> None:
+    with world.escrow_changed("a7", passphrase="wrong"), world.watched() as load:
+        ended = world.drill("-e", f"agent={TEN}", "-e", "parallel=3")
+    assert ended.code == 1, ended.output[-3000:]
+    results = ended.results
+    assert results.pop("a7") == "not_proven"
+    assert list(results.values()) == ["proven"] * 9, ended.output[-5000:]
+    assert "9 of 10" in ended.output or "NOT PROVEN" in ended.output
+    print(f"at most {load.boxes} boxes and {load.megabytes:.0f} MB at once")
+    assert load.boxes == 3
+    assert load.megabytes < MEMORY_LIMIT
+    nothing_is_left(world)
+    record = ended.records["a0"]
+    assert record["verdict"]["level"] == 4
+    assert {"fence", "content", "database_rows", "pairings"} <= {
+        check["name"] for check in record["checks"] if check["status"] == "passed"
+    }
+
+
+def test_harm_to_what_was_restored_is_named(world: World) -> None:
+    spoil = {agent: harm.command for agent, harm in HARM.items()}
+    ended = world.drill("-e", f"agent={TEN}", spoil=spoil)
+    assert ended.code == 1, ended.output[-3000:]
+    assert set(ended.records) == set(HARM)
+    for agent, harm in HARM.items():
+        record = ended.records[agent]
+        assert record["verdict"]["result"] == "not_proven", agent
+        assert record["drill"]["rehearsal"] == "spoil.yml"
+        failed = ended.failed(agent)
+        for check, offender in harm.found.items():
+            assert offender in failed.get(check, ""), (agent, check, failed)
+    assert "NOT PROVEN" in ended.output
+    nothing_is_left(world)
+
+
+def test_a_rehearsal_without_harm_is_no_proof(world: World) -> None:
+    ended = world.drill("-e", "agent=a0", spoil={"a0": "true"})
+    assert ended.code == 1
+    assert ended.failed("a0").keys() == {"rehearsal"}
+
+
+@contextmanager
+def moved(host: Any, path: str, aside: str) -> Iterator[None]:
+    assert host.run("mv %s %s", path, aside).rc == 0
+    try:
+        yield
+    finally:
+        assert host.run("rm -rf %s && mv %s %s", path, aside, path).rc == 0
+
+
+@contextmanager
+def exchanged(host: Any, path: str, other: str) -> Iterator[None]:
+    with moved(host, path, f"{path}.kept"):
+        command = f"cp -a {other} {path} && chown -R --reference={path}.kept/README {path}/README"
+        done = host.run(command)
+        assert done.rc == 0, done.stderr
+        owner = host.run("stat -c %%U %s", f"{path}.kept/data/0").stdout.strip()
+        assert host.run(f"chown -R {owner} {path}/data/*").rc == 0
+        yield
+
+
+DAMAGE = """
+import pathlib
+for segment in pathlib.Path({path!r}).glob("data/*/*"):
+    if segment.stat().st_size > 2000:
+        with segment.open("r+b") as stream:
+            stream.seek(segment.stat().st_size // 2)
+            stream.write(bytes(256))
+"""
+
+
+@contextmanager
+def damaged(host: Any, path: str) -> Iterator[None]:
+    aside = f"{path}.whole"
+    assert host.run("cp -a %s %s", path, aside).rc == 0
+    try:
+        done = host.run("python3 -I -c %s", DAMAGE.format(path=path))
+        assert done.rc == 0, done.stderr
+        yield
+    finally:
+        assert host.run("rm -rf %s && mv %s %s", path, aside, path).rc == 0
+
+
+def test_what_is_lost_with_escrow_or_repository_is_told(world: World) -> None:
+    host = world.host("vault-1")
+    key = world.read_escrow("a9")["lifeboat_escrow"]["repositories"]["vault-1"]["key"]
+    hasty = [
+        {**agent, "rto_target": "1s"} if agent["name"] == "a7" else agent for agent in world.agents
+    ]
+    with ExitStack() as stack:
+        stack.enter_context(world.escrow_changed("a0", passphrase="wrong"))
+        stack.enter_context(world.escrow_changed("a1"))
+        stack.enter_context(world.escrow_changed("a2", key=""))
+        stack.enter_context(world.escrow_changed("a3", key=key))
+        stack.enter_context(moved(host, f"{REPOSITORIES}/a4", f"{REPOSITORIES}/a4.kept"))
+        stack.enter_context(exchanged(host, f"{REPOSITORIES}/a5", f"{REPOSITORIES}/a9"))
+        stack.enter_context(damaged(host, f"{REPOSITORIES}/a6"))
+        ended = world.drill("-e", f"agent={','.join(LOST)}", backup_agents=hasty)
+    assert ended.code == 1, ended.output[-3000:]
+    assert set(ended.records) == set(LOST)
+    for agent, ending in LOST.items():
+        as_told(ended, agent, ending)
+    assert world.boxes() == []
+
+
+def test_a_box_that_is_lost_or_out_of_time_ends_with_2(world: World) -> None:
+    ended = world.drill(
+        *("-e", f"agent={','.join(STOPPED)}"),
+        spoil={"a1": "sleep 300"},
+        spoil_box={"a0": ["podman", "kill", "{{ inventory_hostname }}"]},
+        drill_box_time_to_live=2,
+    )
+    assert ended.code == 2, ended.output[-3000:]
+    for agent, ending in STOPPED.items():
+        as_told(ended, agent, ending)
+    nothing_is_left(world)
+
+
+def test_a_storage_host_that_does_not_answer_ends_with_2(world: World) -> None:
+    container = world.container("vault-1")
+    world.run("podman", "pause", container)
+    try:
+        ended = world.drill("-e", "agent=a0")
+    finally:
+        world.run("podman", "unpause", container)
+    assert ended.code == 2, ended.output[-3000:]
+    as_told(ended, "a0", UNREACHABLE)
+
+
+@pytest.mark.parametrize("arguments", ASKED, ids=lambda arguments: ASKED[arguments].what)
+def test_what_cannot_be_had(world: World, arguments: tuple[str, ...]) -> None:
+    ending = ASKED[arguments]
+    agent = () if "agent=nobody" in arguments else ("-e", "agent=a0")
+    ended = world.drill(*agent, *arguments)
+    assert ended.code == ending.code, ended.output[-3000:]
+    assert ending.reason in ended.output
+    assert all(record["verdict"]["exit_code"] == ending.code for record in ended.records.values())
+
+
+def test_a_snapshot_of_the_storage_brings_the_agent_back(world: World) -> None:
+    ended = world.drill("-e", "agent=a0", "-e", "source=snapshot", "-e", "archive=random")
+    assert ended.code == 0, ended.output[-3000:]
+    assert ended.only["drill"]["source"] == "snapshot"
+    assert ended.only["drill"]["selection"] == "random"
+    nothing_is_left(world)
+
+
+def test_a_snapshot_that_is_gone_ends_with_1(world: World) -> None:
+    host = world.host("vault-1")
+    with moved(host, "/srv/lifeboat/snapshots", "/srv/lifeboat/snapshots.kept"):
+        ended = world.drill("-e", "agent=a0", "-e", "source=snapshot")
+    assert ended.code == 1
+    as_told(ended, "a0", NO_SNAPSHOT)
+
+
+@pytest.mark.parametrize("way", ["archive", "at"])
+def test_an_older_archive_is_found_by_its_name_and_by_a_time(world: World, way: str) -> None:
+    older, newest = world.archives("a0")
+    asked = older if way == "archive" else newest.removeprefix("a0-")
+    if way == "at":  # a second before the newest was made
+        moment = datetime.datetime.strptime(asked, "%Y-%m-%dT%H:%M:%SZ")
+        asked = f"{moment - datetime.timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}"
+    ended = world.drill("-e", "agent=a0", "-e", f"{way}={asked}")
+    assert ended.code == 0, ended.output[-3000:]
+    assert ended.only["archive"]["name"] == older
+    assert ended.only["drill"]["selection"] == {"archive": "named", "at": "at"}[way]
 
 
 def test_everything_that_is_stored_can_be_verified(world: World) -> None:
@@ -35,193 +216,45 @@ def test_everything_that_is_stored_can_be_verified(world: World) -> None:
     assert [states[level] for level in range(5)] == ["reached"] * 5
 
 
-def test_a_snapshot_of_the_storage_brings_the_agent_back(world: World) -> None:
-    ended = world.drill("-e", "agent=a0", "-e", "source=snapshot", "-e", "archive=random")
-    assert ended.code == 0, ended.output[-3000:]
-    assert ended.only["drill"]["source"] == "snapshot"
-    assert world.host("vault-1").run("mount").stdout.count("/run/lifeboat/drill") == 0
-
-
-# What is done to the restored home, and the check that has to name it.
-SPOILED = {
-    "state.db truncated": ("truncate -s 4096 state.db", "database_opens"),
-    "state.db zeroed": (
-        "dd if=/dev/zero of=state.db conv=notrunc bs=4096 count=10 status=none",
-        "database_opens",
-    ),
-    "a page of state.db corrupted": (
-        "dd if=/dev/urandom of=state.db conv=notrunc bs=4096 seek=5 count=1 status=none",
-        "database_integrity",
-    ),
-    "state.db emptied": (DATABASE.format("c.execute('DELETE FROM messages')"), "database_rows"),
-    "SOUL.md missing": ("rm SOUL.md", "entries_present"),
-    "SOUL.md altered": ("sed -i s/I/i/ SOUL.md", "content"),
-    "memories missing": ("rm -r memories", "entries_present"),
-    "mode wrong": ("chmod 644 SOUL.md", "entries_mode"),
-    "owner wrong": ("chown root SOUL.md", "entries_owner"),
-    "canary present": ("echo KEY=canary > .env", "secret_files"),
-    "lock present": ("touch gateway.lock", "runtime_files"),
-    "log left over": ("cp state.db state.db-wal", "stray_journals"),
-    "stranger present": ("touch planted", "unknown_files"),
-}
-
-
-@pytest.mark.parametrize("name", ["state.db truncated", "SOUL.md altered", "canary present"])
-def test_a_spoiled_restore_ends_with_1(world: World, name: str) -> None:
-    spoil, check = SPOILED[name]
-    ended = world.drill("-e", "agent=a0", spoil=spoil)
-    assert ended.code == 1, ended.output[-3000:]
-    assert ended.only["verdict"]["result"] == "not_proven"
-    assert check in ended.failed()
-    assert "NOT PROVEN" in ended.output
-    assert world.boxes() == []
-
-
-def test_everything_at_once_is_named(world: World) -> None:
-    ended = world.drill(
-        "-e", "agent=a0", spoil="; ".join(spoil for spoil, _check in SPOILED.values())
+def test_a_killed_drill_leaves_what_ends_by_itself_and_the_next_removes_it(world: World) -> None:
+    process = subprocess.Popen(
+        world.command("-e", "agent=a0", drill_box_time_to_live=1),
+        cwd=Path(__file__).resolve().parents[3],
+        env=world.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
-    assert ended.code == 1
-    assert {"entries_present", "secret_files", "runtime_files", "unknown_files"} <= ended.failed()
-
-
-@contextmanager
-def escrow_changed(world: World, agent: str, *edit: str) -> Iterator[None]:
-    """The escrow of an agent, spoiled by a sed script for as long as the block lasts."""
-    path = world.vault / f"{agent}.yml"
-    kept = path.with_suffix(".kept")
-    shutil.copy(path, kept)
-    try:
-        if edit:
-            world.run("ansible-vault", "decrypt", str(path))
-            world.run("sed", "--in-place", *edit, str(path))
-            world.run("ansible-vault", "encrypt", str(path))
-        else:
-            path.unlink()
-        yield
-    finally:
-        kept.replace(path)
-
-
-ESCROW: dict[str, tuple[str, ...]] = {
-    "no escrow": (),
-    "wrong passphrase": ("-E", r"s/(passphrase: ).*/\1wrong/"),
-    "another repository pinned": ("-E", r"s/(repository_id: .).../\1000/"),
-    "no key": ("-E", r"s/key: [|].*/key: ''/; /^ +(BORG_KEY|[A-Za-z0-9+\/=]{40,})/d"),
-}
-
-
-@pytest.mark.parametrize("name", ESCROW)
-def test_an_escrow_that_does_not_open_the_history_ends_with_1(world: World, name: str) -> None:
-    with escrow_changed(world, "a0", *ESCROW[name]):
-        ended = world.drill("-e", "agent=a0")
-    assert ended.code == 1, ended.output[-3000:]
-    assert ended.only["failure"]["proves_loss"]
-    assert ended.only["verdict"]["hint"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "text"),
-    [
-        (("-e", "archive=a0-2020-01-01T00:00:00Z"), 1, "There is no archive"),
-        (("-e", "at=2020-01-01"), 1, "There is no archive"),
-        (("-e", "agent=nobody"), 2, "not in the inventory"),
-        (("-e", "source=tape"), 2, "tape"),
-        (("-e", "provider=nowhere"), 2, "nowhere"),
-        (("-e", '{"drill_distribution": "beos"}'), 2, "beos"),
-        (("--limit", "box"), 2, "--limit"),
-        (("--vault-password-file", "/dev/null"), 2, "vault"),
-    ],
-)
-def test_what_cannot_be_had(world: World, arguments: tuple[str, ...], code: int, text: str) -> None:
-    agent = () if "agent=nobody" in arguments else ("-e", "agent=a0")
-    ended = world.drill(*agent, *arguments)
-    assert ended.code == code, ended.output[-3000:]
-    assert text in ended.output
-    assert all(record["verdict"]["exit_code"] == code for record in ended.records.values())
-
-
-def test_a_snapshot_that_is_gone_ends_with_1(world: World) -> None:
-    host = world.host("vault-1")
-    with moved(host, "/srv/lifeboat/snapshots", "/srv/lifeboat/snapshots.kept"):
-        ended = world.drill("-e", "agent=a0", "-e", "source=snapshot")
-    assert ended.code == 1
-    assert "There is no snapshot" in ended.only["verdict"]["reason"]
-
-
-@contextmanager
-def moved(host: Any, path: str, aside: str) -> Iterator[None]:
-    assert host.run(f"mv {path} {aside}").rc == 0
-    try:
-        yield
-    finally:
-        assert host.run(f"mv {aside} {path}").rc == 0
-
-
-def test_a_repository_that_is_gone_ends_with_1(world: World) -> None:
-    host = world.host("vault-1")
-    path = "/srv/lifeboat/repositories/a0"
-    with moved(host, path, f"{path}.kept"):
-        ended = world.drill("-e", "agent=a0")
-    assert ended.code == 1, ended.output[-3000:]
-    assert ended.only["failure"]["proves_loss"]
-
-
-def test_a_storage_host_that_does_not_answer_ends_with_2(world: World) -> None:
-    host = world.host("vault-1")
-    name = world.run("podman", "ps", "--format", "{{.Names}}").stdout.split()
-    (container,) = [item for item in name if item.endswith("vault-1")]
-    assert host.exists("sshd")
-    world.run("podman", "pause", container)
-    try:
-        ended = world.drill("-e", "agent=a0")
-    finally:
-        world.run("podman", "unpause", container)
-    assert ended.code == 2, ended.output[-3000:]
-    assert ended.only["verdict"]["result"] == "could_not_run"
-
-
-def test_a_box_that_dies_ends_with_2(world: World) -> None:
-    kill = ["podman", "kill", "{{ inventory_hostname }}"]
-    ended = world.drill("-e", "agent=a0", spoil_box=kill)
-    assert ended.code == 2, ended.output[-3000:]
-    assert "did not answer any more" in ended.only["verdict"]["reason"]
+    deadline = time.monotonic() + 120
+    while not (world.boxes() and "lifeboat-grant" in world.granted("a0")):
+        assert process.poll() is None, "the drill ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (left,) = world.boxes()
+    assert (world.folder / "boxes" / left).is_dir()
+    while world.run("podman", "inspect", "--format", "{{.State.Running}}", left).stdout == "true\n":
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    over = 'restrict,expiry-time="202001010000Z",command="false" ssh-ed25519 AAAA lifeboat-grant'
+    world.host("vault-1").run("echo %s >> /etc/lifeboat/access/lb-a0", over)
+    ended = world.drill("-e", "agent=a0")
+    assert ended.code == 0, ended.output[-3000:]
     assert world.boxes() == []
-
-
-def test_a_missed_objective_ends_with_1(world: World) -> None:
-    agent = {"name": "a0", "profile": "generic", "user": "fleet", "home": "/home/fleet/a0"}
-    ended = world.drill("-e", "agent=a0", backup_agents=[{**agent, "rto_target": "1s"}])
-    assert ended.code == 1, ended.output[-3000:]
-    assert ended.only["verdict"]["level"] == 4
-    assert ended.only["verdict"]["reason"].startswith("RTO")
-
-
-def test_ten_at_once_with_one_of_them_broken(world: World) -> None:
-    with escrow_changed(world, "a7", "-E", r"s/(passphrase: ).*/\1wrong/"):
-        ended = world.drill("-e", "parallel=3")
-    assert ended.code == 1, ended.output[-3000:]
-    results = {name: record["verdict"]["result"] for name, record in ended.records.items()}
-    assert results.pop("a7") == "not_proven"
-    assert list(results.values()) == ["proven"] * 9
-    assert world.boxes() == []
+    assert not (world.folder / "boxes" / left).exists()
+    assert "202001010000Z" not in world.granted("a0")
 
 
 def test_a_sample_takes_who_waited_longest(world: World) -> None:
+    started: dict[str, str] = {agent["name"]: "" for agent in world.agents}
+    for record in world.records().values():
+        if (name := record["agent"]["name"]) in started:
+            started[name] = max(started[name], record["drill"]["started"])
+    longest = sorted((moment, name) for name, moment in started.items())[:2]
     ended = world.drill("-e", "sample=2")
-    assert ended.code == 0, ended.output[-3000:]
-    oldest = sorted(
-        (
-            max(
-                r["drill"]["started"]
-                for r in world.records().values()
-                if r["agent"]["name"] == name and r["drill"]["run"] != ended.run
-            ),
-            name,
-        )
-        for name in {r["agent"]["name"] for r in world.records().values()} - {"nobody"}
-    )
-    assert set(ended.records) == {name for _time, name in oldest[:2]}
+    assert set(ended.records) == {name for _moment, name in longest}
+    assert "empty" in ended.records or ended.code == 0, ended.output[-3000:]
 
 
 def test_all_of_it_is_evidence(world: World) -> None:

@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.evidence_facts imp
     required_level,
 )
 from ansible_collections.lifeboat.agents.plugins.module_utils.evidence_record import compose
+from ansible_collections.lifeboat.agents.plugins.module_utils.report_text import lines
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_manifest import RestoreError
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_session import select
 from ansible_collections.lifeboat.agents.plugins.module_utils.verdict import classify_failure
@@ -104,6 +105,30 @@ def test_a_whole_drill_is_proven(raw: dict[str, Any]) -> None:
         "started",
         "fence",
     ]
+
+
+def test_a_rehearsal_is_never_proven(raw: dict[str, Any]) -> None:
+    raw["drill"]["rehearsal"] = "harm.yml"
+    record = compose(gather(raw))
+    assert record["verdict"]["result"] == "not_proven"
+    assert "harm.yml" in record["verdict"]["reason"]
+    assert any("harm.yml did harm on purpose" in line for line in lines(record))
+
+
+def test_a_rehearsal_that_was_found_names_what_found_it(raw: dict[str, Any]) -> None:
+    raw["drill"]["rehearsal"] = "harm.yml"
+    raw["health"][0]["checks"][0]["status"] = "failed"
+    record = compose(gather(raw))
+    assert [c["name"] for c in record["checks"] if c["status"] == "failed"] == ["restored"]
+    assert record["verdict"]["result"] == "not_proven"
+
+
+def test_a_rehearsal_that_ended_the_drill_says_nothing_about_the_backup(
+    raw: dict[str, Any],
+) -> None:
+    raw["drill"]["rehearsal"] = "harm.yml"
+    raw["failed"] = {"task": "x", "gone": True, "result": {"unreachable": True, "msg": "gone"}}
+    assert verdict(raw)["result"] == "could_not_run"
 
 
 @pytest.mark.parametrize("missing", ["found", "restored", "health", "fence", "phases"])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import sqlite3
@@ -15,6 +16,11 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.lifeboat.agents.plugins.module_utils.evidence_facts import gather
+from ansible_collections.lifeboat.agents.plugins.module_utils.evidence_record import compose
+from ansible_collections.lifeboat.agents.plugins.module_utils.health import Health
+
+from .test_facts import RAW
 from .world import World, build, make_kanban, make_state
 
 
@@ -28,11 +34,21 @@ def failed(world: World, **changes: Any) -> dict[str, tuple[str, ...]]:
     return {check.name: check.offenders for check in checks if check.status == "failed"}
 
 
+def verdict(health: Health) -> tuple[str, int]:
+    """How a drill ends that is without a flaw but for this."""
+    raw = copy.deepcopy(RAW)
+    raw["agent"]["rpo_target"] = ""  # the data of these homes is of another year
+    raw["health"][0] = health.as_dict()
+    record = compose(gather(raw))
+    return record["verdict"]["result"], record["verdict"]["exit_code"]
+
+
 def test_a_good_restore_is_proven(world: World) -> None:
     before = world.snapshot()
     health = world.examine()
     assert [check for check in health.checks if check.status != "passed"] == []
     assert health.healthy
+    assert verdict(health) == ("proven", 0)
     assert health.level == 5  # the version of the agent is asked here as well
     assert health.newest == {
         "time": "2025-11-22T08:26:40Z",
@@ -98,6 +114,23 @@ def hold_open_wal(home: Path) -> None:
     connection.close()
 
 
+def lose_wal(path: Path) -> None:
+    """The newest rows were in the log alone, and the log is gone."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        newest = connection.execute("SELECT * FROM messages WHERE id > 30").fetchall()
+        connection.execute("DELETE FROM messages WHERE id > 30")
+        connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.executemany("INSERT INTO messages VALUES (?, ?, ?)", newest)
+        connection.commit()
+        alone = path.read_bytes()
+        assert Path(f"{path}-wal").stat().st_size > 0
+    path.write_bytes(alone)
+    for side in ("-wal", "-shm"):
+        Path(f"{path}{side}").unlink(missing_ok=True)
+
+
 # What is done to the home, the check that names it, what it names, the level that is left.
 SPOILED: dict[str, tuple[Callable[[Path], object], str, str, int]] = {
     "state.db truncated": (
@@ -145,6 +178,30 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str, str, int]] = {
     "state.db swapped for another database": (
         lambda home: fresh(make_kanban, home / "state.db"),
         *("database_schema", "state.db: schema", 3),
+    ),
+    "the WAL of state.db lost": (
+        lambda home: lose_wal(home / "state.db"),
+        *("database_rows", "state.db: messages has 30 rows, expected 40", 3),
+    ),
+    "kanban.db truncated": (
+        lambda home: os.truncate(home / "kanban.db", 4096),
+        *("database_opens", "kanban.db", 3),
+    ),
+    "kanban.db zeroed": (
+        lambda home: overwrite(home / "kanban.db", 0, bytes((home / "kanban.db").stat().st_size)),
+        *("database_opens", "kanban.db", 3),
+    ),
+    "a page of kanban.db corrupted": (
+        lambda home: overwrite(home / "kanban.db", 4096, b"\xff" * 4096),
+        *("database_integrity", "kanban.db", 3),
+    ),
+    "kanban.db swapped for a fresh one": (
+        lambda home: fresh(make_kanban, home / "kanban.db", "DELETE FROM tasks"),
+        *("database_rows", "kanban.db: tasks has 0 rows, expected 2", 3),
+    ),
+    "kanban.db swapped for last month's": (
+        lambda home: fresh(make_kanban, home / "kanban.db", "DELETE FROM tasks WHERE id > 1"),
+        *("database_rows", "kanban.db: tasks has 1 row, expected 2", 3),
     ),
     "a table dropped": (
         lambda home: execute(home / "state.db", "DROP TABLE sessions"),
@@ -300,6 +357,7 @@ def test_spoiled(world: World, name: str) -> None:
     assert any(offender in item for item in found[check].offenders) or not offender
     assert found[check].hint
     assert found[check].expected
+    assert verdict(health) == ("not_proven", 1)
 
 
 def test_there_are_enough_ways() -> None:
@@ -338,6 +396,7 @@ def test_spoiled_manifest(world: World, name: str) -> None:
     spoil, check = SPOILED_MANIFESTS[name]
     spoil(world.manifest)
     assert check in failed(world)
+    assert verdict(world.examine()) == ("not_proven", 1)
 
 
 def test_manifest_missing(world: World) -> None:
@@ -352,6 +411,7 @@ def test_older_agent_than_the_archive(world: World) -> None:
     bad = [check for check in health.checks if check.status == "failed"]
     assert [check.name for check in bad] == ["agent_version"]
     assert "schema ahead of the installed agent" in bad[0].found
+    assert verdict(health) == ("not_proven", 1)
     assert health.level == 4
 
 
