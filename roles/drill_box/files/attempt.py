@@ -10,6 +10,7 @@ over UDP and TCP, the gateway, addresses on the internet, and to resolve a name.
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import struct
@@ -86,6 +87,7 @@ def attempts(given: list[str]) -> dict[str, Callable[[], str]]:
 
 def main() -> None:
     begin = time.monotonic()
+    os.environ["RES_OPTIONS"] = f"timeout:{TIMEOUT:.0f} attempts:1"  # of the C library's resolver
     tried = attempts(sys.argv[1:])
     with ThreadPoolExecutor(max_workers=len(tried)) as pool:
         futures = {name: pool.submit(attempt) for name, attempt in tried.items()}
