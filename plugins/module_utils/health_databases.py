@@ -289,14 +289,14 @@ def check_restored(sheet: Sheet, found: Sequence[Found], tolerance: int = 0) -> 
         f"It is another database than the one that was archived. {earlier}",
     )
     compare(
-        *("database_version", DATA_PROVEN, "user_version and application_id", total),
+        *("database_version", DATA_PROVEN, "version mark", total),
         (_version(item) for item in found if not item.facts or _version(item)),
         "The marks by which the agent tells the version of its data are not what they were.",
     )
     check_rows(sheet, "database_rows", DATA_PROVEN, found, tolerance, at_least=False)
     _check_newest(sheet, found)
     compare(
-        *("database_write", DATA_PROVEN, "write transaction on a copy", total),
+        *("database_write", DATA_PROVEN, "writable database", total),
         (
             f"{item.path}: {item.facts.get('write', item.error)}"
             for item in found
@@ -398,7 +398,7 @@ def _row_offenders(item: Found, tolerance: int, at_least: bool) -> Iterator[str]
 def _check_newest(sheet: Sheet, found: Sequence[Found]) -> None:
     dated = [item for item in found if item.database.newest]
     sheet.compare(
-        *("database_newest", DATA_PROVEN, "time of the newest data", len(dated)),
+        *("database_newest", DATA_PROVEN, "newest time", len(dated)),
         (
             f"{item.path}: {item.newest or 'no data'}, expected {item.database.newest}"
             for item in dated

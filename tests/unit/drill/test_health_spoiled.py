@@ -49,6 +49,7 @@ def test_a_good_restore_is_proven(world: World) -> None:
     assert [check for check in health.checks if check.status != "passed"] == []
     assert health.healthy
     assert verdict(health) == ("proven", 0)
+    assert not any("ss as archived" in check.expected for check in health.checks)
     assert health.level == 5  # the version of the agent is asked here as well
     assert health.newest == {
         "time": "2025-11-22T08:26:40Z",
