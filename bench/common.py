@@ -30,6 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 FIXED = ["--compression", "zstd,3", "--chunker-params", "fixed,32768"]
 PASSPHRASE = "benchmark"
+RUN = "/run/lifeboat"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,22 +112,33 @@ CREATE TABLE sessions (id TEXT PRIMARY KEY, started_at REAL, cwd TEXT);
 CREATE TABLE messages (id INTEGER PRIMARY KEY, session_id TEXT, role TEXT, content TEXT, timestamp REAL);
 CREATE INDEX messages_session ON messages (session_id, timestamp);
 CREATE VIRTUAL TABLE messages_fts USING fts5(content, content=messages, content_rowid=id);
+PRAGMA user_version = 22;
+"""
+TRIGGERS = """
 CREATE TRIGGER messages_ai AFTER INSERT ON messages BEGIN
   INSERT INTO messages_fts(rowid, content) VALUES (new.id, new.content); END;
 CREATE TRIGGER messages_au AFTER UPDATE ON messages BEGIN
   INSERT INTO messages_fts(messages_fts, rowid, content) VALUES ('delete', old.id, old.content);
   INSERT INTO messages_fts(rowid, content) VALUES (new.id, new.content); END;
-PRAGMA user_version = 22;
 """
+# How much larger a table of messages becomes with its full-text index.
+INDEXED = 1.62
 
 
-def make_database(path: Path, megabytes: float, *, seed: int = 2, journal: str = "wal") -> None:
-    """A state.db with a full-text index."""
+def make_database(path: Path, megabytes: float, *, grown: bool = False, seed: int = 2) -> None:
+    """A state.db with a full-text index.
+
+    `grown` indexes row by row as an agent does; otherwise all at once, which is much faster and
+    leaves an index in one piece: good enough where only size counts.
+    """
     rng, vocabulary = random.Random(seed), words(seed)
     connection = sqlite3.connect(path)
-    connection.executescript(SCHEMA.replace("WAL", journal))
+    connection.executescript(SCHEMA + (TRIGGERS if grown else ""))
+    for pragma in ("synchronous = OFF", "cache_size = -200000", "wal_autocheckpoint = 0"):
+        connection.execute(f"PRAGMA {pragma}")
     number = 0
-    while path.stat().st_size < megabytes * 1e6:
+    goal = megabytes * 1e6 if grown else megabytes * 1e6 / INDEXED
+    while path.stat().st_size < goal:
         rows = []
         for _row in range(2000):
             number += 1
@@ -134,6 +146,11 @@ def make_database(path: Path, megabytes: float, *, seed: int = 2, journal: str =
             rows.append((number, f"s{number // 40}", "user", text, 1.7e9 + number))
         connection.executemany("INSERT INTO messages VALUES (?,?,?,?,?)", rows)
         connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if not grown:
+        connection.execute("INSERT INTO messages_fts(messages_fts) VALUES ('rebuild')")
+        connection.commit()
+        connection.executescript(TRIGGERS)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
@@ -188,7 +205,22 @@ class Repository:
 
     def stored(self) -> int:
         """Bytes of the segments on disk."""
-        return sum(p.stat().st_size for p in (self.path / "data").rglob("*") if p.is_file())
+        return tree_size(self.path / "data")
+
+    def extract(self, name: str, target: Path) -> Measured:
+        """Raw borg extract of an archive."""
+        target.mkdir(parents=True)
+        return measure([self.borg, "extract", f"{self.path}::{name}"], env=self.env, cwd=target)
+
+    def archives(self) -> list[dict[str, str]]:
+        """All archives, oldest first."""
+        answer = measure([self.borg, "list", "--json", str(self.path)], env=self.env).output
+        return list(json.loads(answer[answer.index("{") :])["archives"])
+
+
+def tree_size(path: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
 
 
 class Lifeboat:
@@ -198,7 +230,12 @@ class Lifeboat:
         self, directory: Path, home: Path, repository: Repository, **settings: Any
     ) -> None:
         self.directory = directory
-        agent = directory / "agents" / "bench"
+        self.home = home
+        self.repository = repository
+        self.agent = f"bench-{os.getpid()}"
+        # A restore looks for copies and manifest where a box has them; that takes root.
+        run = Path(RUN, self.agent) if os.geteuid() == 0 else directory / "run"
+        agent = directory / "agents" / self.agent
         agent.mkdir(parents=True)
         passphrase = directory / "passphrase"
         passphrase.write_text(PASSPHRASE + "\n", encoding="utf-8")
@@ -206,7 +243,7 @@ class Lifeboat:
         (agent / "profile.json").write_text(profile, encoding="utf-8")
         config = {
             "format": 1,
-            "agent": "bench",
+            "agent": self.agent,
             "host": platform.node(),
             "user": pwd.getpwuid(home.stat().st_uid).pw_name,
             "home": str(home),
@@ -222,7 +259,7 @@ class Lifeboat:
                 }
             ],
             "state_dir": str(directory / "state"),
-            "run_dir": str(directory / "run"),
+            "run_dir": str(run),
             "borg": repository.borg,
             **settings,
         }
@@ -242,13 +279,55 @@ class Lifeboat:
         """One run."""
         return measure([*self.argv("backup"), "--json"], ok=ok)
 
+    def restore(self, target: Path) -> Measured:
+        """The newest archive extracted, staged and switched into place, as the role restore does."""
+        newest = self.repository.archives()[-1]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        [key] = (self.repository.directory / "keys").iterdir()
+        order = {
+            "library": str(self.directory / "lib"),
+            "agent": self.agent,
+            "home": str(target),
+            "user": pwd.getpwuid(self.home.stat().st_uid).pw_name,
+            "archive": newest["name"],
+            "archive_id": newest["id"],
+            "run_directory": str(self.directory / "restore-run"),
+            "access": {
+                "agent": self.agent,
+                "url": str(self.repository.path),
+                "repository_id": self.repository.id,
+                "passphrase": PASSPHRASE,
+                "key": key.read_text(encoding="ascii"),
+                "borg": self.repository.borg,
+            },
+        }
+        return measure([PYTHON, "-I", "-c", RESTORE, json.dumps(order)])
+
     def argv(self, command: str) -> list[str]:
         """A command line."""
         directory = str(self.directory / "agents")
         script = str(self.directory / "lifeboat")
-        return [PYTHON, "-I", script, command, "bench", "--config-directory", directory]
+        return [PYTHON, "-I", script, command, self.agent, "--config-directory", directory]
 
 
+RESTORE = """
+import json, sys
+order = json.loads(sys.argv[1])
+sys.path.insert(0, order["library"])
+from lifeboat import restore
+from lifeboat.restore_session import EscrowedAccess
+request = restore.Request(order["agent"], order["home"], order["user"])
+restore.extract(
+    request,
+    EscrowedAccess(**order["access"]),
+    order["archive"],
+    order["archive_id"],
+    run_directory=order["run_directory"],
+    user=order["user"],
+)
+restore.stage(request)
+restore.switch(request)
+"""
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 
 
@@ -314,5 +393,6 @@ def workplace(options: argparse.Namespace) -> Iterator[Path]:
         print(machine(), flush=True)
         yield path
     finally:
+        shutil.rmtree(Path(RUN, f"bench-{os.getpid()}"), ignore_errors=True)
         if not options.keep:
             shutil.rmtree(path, ignore_errors=True)

@@ -52,17 +52,19 @@ def one(work: Path, title: str, borg: str, files: int, megabytes: int) -> None:
     os.sync()
     raw, own = Repository(work / "raw", borg), Repository(work / "own", borg)
     lifeboat = Lifeboat(work / "lifeboat", home, own)
-    walls = []
-    for side in ("raw", "lifeboat"):
-        runs = [
-            raw.create(str(number), home, FIXED) if side == "raw" else lifeboat.backup()
-            for number in range(3)
-        ]
-        line(title, side, runs[0], runs[2])
-        walls.append((runs[0].wall, runs[2].wall))
+    runs: dict[str, list[Measured]] = {"raw": [], "lifeboat": []}
+    for number in range(3):
+        for side in sorted(runs, reverse=bool(number % 2)):
+            os.sync()
+            runs[side].append(
+                raw.create(str(number), home, FIXED) if side == "raw" else lifeboat.backup()
+            )
+    for side, found in runs.items():
+        line(title, side, found[0], found[2])
+    ours, theirs = runs["lifeboat"], runs["raw"]
     print(
-        f"{title:>24} ratio     first {walls[1][0] / walls[0][0]:.2f}, "
-        f"unchanged {walls[1][1] / walls[0][1]:.2f}",
+        f"{title:>24} ratio     first {ours[0].wall / theirs[0].wall:.2f}, "
+        f"unchanged {ours[2].wall / theirs[2].wall:.2f}",
         flush=True,
     )
     for name in ("home", "raw", "own", "lifeboat"):
