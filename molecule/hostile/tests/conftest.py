@@ -19,6 +19,11 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 REPOSITORY = "/srv/lifeboat/repositories/hal"
 STATE = "/var/lib/lifeboat/custody/hal"
 LOCK = "/run/lifeboat/lock/hal"
+PLAIN = {
+    "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+    "ANSIBLE_FORCE_COLOR": "false",
+    "ANSIBLE_NOCOLOR": "true",
+}
 
 
 @dataclass
@@ -59,7 +64,7 @@ class World:
             text=True,
             check=False,
             cwd=CHECKOUT,
-            env={**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+            env={**os.environ, **PLAIN},
         )
         answer: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
         return answer
