@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import signal
@@ -154,3 +155,18 @@ def test_a_sanity_copy_holds_what_git_tracks_and_nothing_else(
     stages.copy_tree()
     found = {p.relative_to(tmp_path / "tree") for p in (tmp_path / "tree").rglob("*.py")}
     assert found == {Path("plugins/kept.py")}
+
+
+def test_a_second_demo_does_not_take_the_boxes_of_the_first(tmp_path: Path) -> None:
+    with (tmp_path / "demo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = subprocess.run(
+            [str(REPOSITORY / "script" / "demo")],
+            env={**os.environ, "WORLD_DIRECTORY": str(tmp_path / "demo")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert ended.returncode == 2
+    assert "another script/demo is at work" in ended.stderr
