@@ -24,7 +24,7 @@ from .look import Look, Looker
 from .manifest import DATABASE_COPY, ENVIRONMENT_NAME, HOME, SCRUBBED, SCRUBBED_COPY, printable
 from .profile import ARCHIVED, KEEP, SCRUB, UNKNOWN
 from .scrub import Policy, Scrubbed, ScrubError, export_environment, scrub
-from .secrets import Scanner, as_dicts
+from .secrets import Scanner, as_dicts, credential_file_name
 from .survey import Candidate, Database, Survey
 from .walk import DIRECTORY, FIFO, FILE, SOCKET, SYMLINK
 
@@ -74,6 +74,9 @@ class Assembly:
         self._batch: list[bytes] = []
         self._files = 0
         self._links: dict[tuple[int, int], str] = {}
+        self._guarded = _inodes(
+            [*survey.secrets, *(e for e in survey.archived if e.classification == SCRUB)]
+        )
         self._fresh: list[Candidate] = []
         self._fresh_after = (time.time() - _FRESH_SECONDS) * 1e9
         self._reported: set[tuple[str, str]] = set()
@@ -204,25 +207,47 @@ class Assembly:
             self.archive(entry)
             return
         look = self._looker.look(entry, self._survey.classifier.hashed(entry.rule))
-        if look.secret and not self._scanner.accepts(entry.path, "private-key"):
-            self._withhold(entry, f"{look.secret}, in a folder that is kept")
+        accepted = self._scanner.accepts
+        findings = [f for f in look.findings if not accepted(entry.path, f.rule)]
+        reason = self._secret_in_kept(entry, look, bool(findings))
+        if reason:
+            self._withhold(entry, reason)
             return
-        if look.findings:
-            accepted = self._scanner.accepts
-            findings = [f for f in look.findings if not accepted(entry.path, f.rule)]
-            self.findings.extend(as_dicts(printable(entry.path), findings))
-        entry.sha256 = look.sha256
-        self.archive(entry)
+        self.findings.extend(as_dicts(printable(entry.path), findings))
+        self._archive_file(entry, look)
+
+    def _secret_in_kept(self, entry: Candidate, look: Look, findings: bool) -> str:
+        """Why a file is a secret although its folder is kept, '' where it is not."""
+        accepted = self._scanner.accepts
+        if look.secret and not accepted(entry.path, "private-key"):
+            return f"{look.secret}, in a folder that is kept"
+        if findings and credential_file_name(entry.path) and not accepted(entry.path, "name"):
+            return "it has the name of a file of credentials, and holds some"
+        return self._guarded_link(entry)
+
+    def _guarded_link(self, entry: Candidate) -> str:
+        """A second name of a secret, or of a file that is archived without its secrets."""
+        other = self._guarded.get((entry.device, entry.inode)) if entry.links > 1 else None
+        return f"it is the same file as {printable(other)}" if other is not None else ""
 
     def _unknown(self, entry: Candidate) -> None:
         look = self._looker.look(entry, None)
         if self._allow_unknown(entry, self._reason(entry, look)):
-            if not self._hard_link(entry):
-                entry.sha256 = look.sha256
-            self.archive(entry)
+            if self._hard_link(entry):
+                self.archive(entry)
+            else:
+                self._archive_file(entry, look)
+
+    def _archive_file(self, entry: Candidate, look: Look) -> None:
+        entry.sha256 = look.sha256
+        self.archive(entry)
+        if entry.links > 1:
+            self._links[entry.device, entry.inode] = entry.path
 
     def _reason(self, entry: Candidate, look: Look) -> str:
         """Why an unknown file is a secret, '' where it is not."""
+        if self._guarded_link(entry):
+            return self._guarded_link(entry)
         accepted = self._scanner.accepts
         rules = sorted({f.rule for f in look.findings if not accepted(entry.path, f.rule)})
         if look.secret and not accepted(entry.path, "name"):
@@ -250,10 +275,8 @@ class Assembly:
 
     def _hard_link(self, entry: Candidate) -> bool:
         """Whether the same file was archived before under another path."""
-        if entry.links < 2:
-            return False
-        first = self._links.setdefault((entry.device, entry.inode), entry.path)
-        if first == entry.path:
+        first = self._links.get((entry.device, entry.inode)) if entry.links > 1 else None
+        if first is None:
             return False
         entry.type, entry.target, entry.any_size = HARD_LINK, first, True
         return True
@@ -396,3 +419,12 @@ class Assembly:
                 continue
             if status.st_mtime_ns != record.mtime_ns or status.st_size != record.size:
                 record.sha256, record.changed, record.any_size = None, True, True
+
+
+def _inodes(entries: Iterable[Candidate]) -> dict[tuple[int, int], str]:
+    """Files with several names, by what they are."""
+    return {
+        (entry.device, entry.inode): entry.path
+        for entry in entries
+        if entry.type == FILE and entry.links > 1
+    }

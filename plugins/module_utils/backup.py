@@ -50,6 +50,7 @@ from .walk import open_home
 
 VERSION = "0.1.0"
 _VERSION_TIMEOUT = 30
+_LOCK_SECONDS = 0.3  # whoever asks for the status holds the lock for a moment
 
 
 class Backup:
@@ -81,18 +82,16 @@ class Backup:
 
     def run(self) -> dict[str, Any]:
         """Back up; returns the status, which is also written. Raises only when it cannot run."""
+        refused: CouldNotRun | None = None
         identity = lookup(self._config.user)
         gc.disable()  # one run, then the process ends: cycles are not worth a search
         try:
             with self._lock(), _told_to_stop(), contextlib.ExitStack() as stack:
-                status_files.begin(
-                    self._config.state_dir, self._config.agent, status_files.utc(self._begun)
-                )
                 try:
+                    self._begin()
                     self._work(identity, stack)
-                except CouldNotRun:
-                    raise
                 except LifeboatError as error:
+                    refused = error if isinstance(error, CouldNotRun) else None
                     self._problems.append(Problem(True, error.message, error.hint))
                 except OSError as error:
                     where = f"{error.filename}: " if error.filename else ""
@@ -104,7 +103,18 @@ class Backup:
                     )
         finally:
             gc.enable()
-        return self._finish()
+        status = self._finish()
+        if refused is not None:
+            raise refused
+        return status
+
+    def _begin(self) -> None:
+        status_files.begin(
+            self._config.state_dir,
+            self._config.agent,
+            status_files.utc(self._begun),
+            self._config.metrics_file,
+        )
 
     def _work(self, identity: Identity, stack: contextlib.ExitStack) -> None:
         config = self._config
@@ -295,16 +305,18 @@ class Backup:
     def _lock(self) -> Iterator[None]:
         try:
             self._state.mkdir(mode=0o750, parents=True, exist_ok=True)
-            descriptor = os.open(self._state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            path = self._state / status_files.LOCK
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise CouldNotRun(f"{self._state}: {error.strerror}", hint="run as root") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise CouldNotRun(
-                f"another backup of {self._config.agent} is running", hint="wait for it to end"
-            ) from error
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while not _locked(descriptor):
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise CouldNotRun(
+                    f"another backup of {self._config.agent} is running", hint="wait for it to end"
+                )
+            time.sleep(0.02)
         try:
             yield
         finally:
@@ -342,6 +354,14 @@ class Backup:
                 hint="is the disk of this box full, may the unit write there?",
             ) from error
         return status
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class ToldToStop(BaseException):

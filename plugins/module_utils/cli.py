@@ -19,7 +19,7 @@ from .errors import CouldNotRun, LifeboatError
 from .home_audit import audit
 from .profile import ProfileError
 from .profile import load as load_profile
-from .status import FAILED, unpaired
+from .status import FAILED, at_work, unpaired
 from .status import read as read_status
 from .verify import verify
 
@@ -140,12 +140,14 @@ def _one(options: argparse.Namespace, name: str) -> tuple[int, Any]:
     if options.command == "status":
         status = read_status(config.state_dir)
         mark = unpaired(name)
+        working = at_work(config.state_dir)
         if not options.json:
-            _say(report.status(name, status))
+            _say(report.status(name, status, working=working))
             if mark:
                 _say(f"  NOT PAIRED   {mark.get('message', 'restored and not started')}")
-        bad = not status or status.get("result") == FAILED or bool(mark)
-        return (1 if bad else 0), ({**status, "unpaired": mark} if mark else status)
+        bad = not status or (status.get("result") == FAILED and not working) or bool(mark)
+        told = {**status, "at_work": working} if status else status
+        return (1 if bad else 0), ({**told, "unpaired": mark} if mark else told)
     if options.command == "verify":
         outcome = verify(config)
         if not options.json:

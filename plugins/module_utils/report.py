@@ -69,12 +69,17 @@ def _unknown(status: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def status(name: str, values: Mapping[str, Any]) -> str:
+def status(name: str, values: Mapping[str, Any], *, working: bool = False) -> str:
     """The last run."""
     if not values:
         return f"{name}: no backup was attempted yet"
+    first = backup(values).split("\n")[0]
+    if working:
+        first = f"{name}: a backup is at work"
+    elif values["duration"] is None:
+        first = f"{name}: {values['result']}: the run was killed before it ended"
     lines = [
-        backup(values).split("\n")[0],
+        first,
         f"  last attempt {values['last_attempt']}",
         f"  last success {values.get('last_success') or 'never'}",
     ]

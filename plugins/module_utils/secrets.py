@@ -320,6 +320,24 @@ def secret_file_name(path: str) -> str | None:
     return None
 
 
+_CREDENTIAL_FILES = re.compile(
+    r"(?ix) ([a-z]+[0-9]?[._-])? (credentials? | secrets? | tokens? | (o?auth2? | service[._-]?account)s? |"
+    r" cookies | passwords? | client[._-]secrets?) (\.(json|ya?ml|toml|ini|cfg|conf|txt))? |"
+    r" client[._-]secret[._-].*\.json | .*[._-]authorized[._-]user\.json"
+)
+_CREDENTIAL_FOLDERS = frozenset({".aws", ".azure", ".kube", ".docker", ".gnupg", ".ssh"})
+
+
+def credential_file_name(path: str) -> bool:
+    """Whether programs keep credentials under this very name.
+
+    Narrower than `secret_file_name`: with a hit of the scan it condemns a file in a kept folder,
+    where names are also given by people and by what a conversation is about.
+    """
+    *parents, name = path.split("/")
+    return bool(_CREDENTIAL_FILES.fullmatch(name)) or not _CREDENTIAL_FOLDERS.isdisjoint(parents)
+
+
 def suspicious(key: str, extra: Sequence[str], plain: Sequence[str]) -> bool:
     """`secret_name` with a profile's own lists of key patterns."""
     import fnmatch

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import errno
+import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -15,8 +18,11 @@ from typing import Any
 FORMAT = 1
 NAME, METRICS = "status.json", "metrics.prom"
 SUCCESS, WARNING, FAILED = "success", "warning", "failed"
+LOCK = "lock"
 RESTORE_RECORDS = "/var/lib/lifeboat-restore"
 _PING_TIMEOUT = 10
+_RESERVE, _RESERVE_SIZE = ".reserve", 1 << 18
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def now() -> str:
@@ -59,18 +65,72 @@ def unpaired(agent: str, records: str = RESTORE_RECORDS) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def at_work(state_dir: str) -> bool:
+    """Whether a run is under way: it holds the lock as long as it lives."""
+    try:
+        descriptor = os.open(Path(state_dir) / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def save(state_dir: str, status: Mapping[str, Any], metrics_file: str | None) -> None:
-    """status.json and the metrics, beside each other and where a collector looks."""
+    """status.json and the metrics, beside each other and where a collector looks.
+
+    A place that cannot be written keeps none of the others from being told; the first error is
+    raised at the end.
+    """
     directory = Path(state_dir)
-    directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-    write(directory / NAME, json.dumps(status, indent=1) + "\n")
     text = metrics(status)
-    write(directory / METRICS, text)
-    if metrics_file:
-        write(Path(metrics_file), text, 0o644)
+    places = [
+        (directory / NAME, json.dumps(status, indent=1) + "\n", 0o640),
+        (directory / METRICS, text, 0o640),
+    ]
+    places += [(Path(metrics_file), text, 0o644)] if metrics_file else []
+    failure: OSError | None = None
+    for path, content, mode in places:
+        try:
+            _write_in_need(directory / _RESERVE, path, content, mode)
+        except OSError as error:
+            failure = failure or error
+    with contextlib.suppress(OSError):  # no room now: a better night makes it again
+        _keep_reserve(directory / _RESERVE)
+    if failure is not None:
+        raise failure
 
 
-def begin(state_dir: str, agent: str, attempt: str) -> None:
+def _write_in_need(reserve: Path, path: Path, content: str, mode: int) -> None:
+    """A full disk is what most needs to be told: room for that is kept in reserve."""
+    try:
+        write(path, content, mode)
+    except OSError as error:
+        if error.errno not in _FULL or not reserve.exists():
+            raise
+        reserve.unlink()
+        os.sync()  # some file systems free what was deleted only then
+        write(path, content, mode)
+
+
+def _keep_reserve(path: Path) -> None:
+    """Blocks that no compression takes back."""
+    if path.exists():
+        return
+    try:
+        with path.open("xb") as file:
+            file.write(os.urandom(_RESERVE_SIZE))
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def begin(state_dir: str, agent: str, attempt: str, metrics_file: str | None = None) -> None:
     """What stays behind when a run is killed: that it began and never ended."""
     status: dict[str, Any] = {
         "format": FORMAT,
@@ -88,7 +148,8 @@ def begin(state_dir: str, agent: str, attempt: str) -> None:
         "message": "the run began and has not ended: it is at work, or it was killed",
         "hint": "see systemctl status lifeboat-backup@" + agent,
     }
-    write(Path(state_dir) / NAME, json.dumps(status, indent=1) + "\n")
+    with contextlib.suppress(OSError):  # the end of the run tells of a place that cannot be written
+        save(state_dir, status, metrics_file)
 
 
 def _timestamp(text: str | None) -> float:
@@ -120,7 +181,7 @@ def metrics(status: Mapping[str, Any]) -> str:
     )
     gauge(
         "success",
-        "Whether the last backup succeeded (a warning counts as success).",
+        "Whether the last backup succeeded (a warning counts); 0 from the beginning of a run.",
         [(agent, float(status.get("result") in (SUCCESS, WARNING)))],
     )
     gauge(

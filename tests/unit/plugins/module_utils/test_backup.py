@@ -14,6 +14,7 @@ import sqlite3
 import stat
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,51 @@ def test_no_canary_reaches_the_archive_and_nothing_precious_is_lost(box: Box) ->
     assert set(NEW_PLACES) <= set(manifest["withheld"])
     assert status["result"] == "warning"
     assert "CANARY" not in json.dumps(status)
+
+
+def test_a_second_name_of_a_secret_is_a_secret(box: Box) -> None:
+    key = "-----BEGIN " + "RSA PRIVATE KEY-----\nCANARY\n"
+    write(box.home / "workspace" / "a-key", key)
+    os.link(box.home / "workspace" / "a-key", box.home / "workspace" / "b-key")
+    for name in (".env", "config.yaml", "auth.json"):
+        write(box.home / name, "api_key: CANARY\n")
+        os.link(box.home / name, box.home / "workspace" / f"again-{name}")
+        os.link(box.home / name, box.home / f"unknown-{name}")
+    write(box.home / "memories" / "one", "precious\n")
+    os.link(box.home / "memories" / "one", box.home / "memories" / "two")
+    status = box.backup()
+    target = box.extract(status)
+    assert [p for p in target.rglob("*") if p.is_file() and b"CANARY" in p.read_bytes()] == []
+    restored = box.restored_home(target)
+    assert (restored / "memories" / "two").read_text(encoding="ascii") == "precious\n"
+    for name in ("a-key", "b-key", "again-.env", "again-config.yaml", "again-auth.json"):
+        assert f"workspace/{name} was withheld" in messages(status)
+    assert "it is the same file as auth.json" in json.dumps(status["unknown"])
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("workspace/mail/credentials.json", False),
+        ("workspace/mail/gmail_token.json", False),
+        ("workspace/client_secret_77.apps.example.json", False),
+        ("workspace/infra/.kube/config", False),
+        ("sessions/2026-11-token-of-the-portal.json", True),
+        ("workspace/about/oauth.md", True),
+    ],
+)
+def test_a_file_of_credentials_in_a_kept_folder(box: Box, path: str, kept: bool) -> None:
+    """Its name and a hit together; a talk about tokens is a talk."""
+    write(box.home / path, '{"refresh_token": "CANARY-CANARY-CANARY"}\n')
+    write(box.home / "workspace" / "tokens.txt", "the tokens of the board game are in the box\n")
+    status = box.backup()
+    assert (path in box.listing(status)) is kept
+    assert "workspace/tokens.txt" in box.listing(status)
+    assert (f"{path} was withheld" in messages(status)) is not kept
+    assert status["result"] == ("success" if kept else "warning")
+    box.settings["accepted_findings"] = [{"path": path, "rule": "name"}]
+    time.sleep(1.1)
+    assert path in box.listing(box.backup())
 
 
 def test_a_hit_in_precious_text_is_counted_and_the_text_kept(box: Box) -> None:

@@ -17,6 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.lifeboat.agents.plugins.module_utils.backup import Backup
+from ansible_collections.lifeboat.agents.plugins.module_utils.errors import (
+    CouldNotRun,
+    LifeboatError,
+)
 from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils.engine import (
     ROOT,
     Box,
@@ -161,3 +166,73 @@ def test_no_room_on_the_box(box: Box) -> None:
     assert "room" in status["hint"]
     assert archives(box) == []
     assert box.backup()["result"] == "success"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+def test_a_full_disk_is_told_in_the_room_kept_for_that(box: Box) -> None:
+    """Night after night: what is told takes the place of what was told before."""
+    lived_in(box)
+    box.state.mkdir()
+    box.repositories[0]["base_dir"] = str(box.state / "borg")
+    box.settings["metrics_file"] = str(box.root / "lifeboat.prom")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "lifeboat-test", str(box.state)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no right to mount")
+    try:
+        assert box.backup()["result"] == "success"
+        with pytest.raises(OSError, match="No space"), (box.state / "filler").open("wb") as file:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        for night in range(3):
+            write(box.home / "sessions" / f"night-{night}", os.urandom(300_000))
+            status = box.backup()
+            assert status["result"] == "failed"
+            assert "No space left" in json.dumps(status)
+            assert json.loads((box.state / "status.json").read_bytes()) == status
+            assert 'success{agent="acme"} 0' in (box.root / "lifeboat.prom").read_text()
+        (box.state / "filler").unlink()
+        assert box.backup()["result"] == "success"
+    finally:
+        subprocess.run(["umount", str(box.state)], check=True)
+
+
+def test_metrics_say_from_the_beginning_that_a_run_has_not_succeeded(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a killed one is seen by whoever reads nothing else."""
+    box.settings["metrics_file"] = str(box.root / "lifeboat.prom")
+    assert box.backup()["result"] == "success"
+    seen: list[str] = []
+
+    def killed(_self: Backup, *_arguments: object) -> None:
+        seen.append((box.root / "lifeboat.prom").read_text(encoding="utf-8"))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(Backup, "_work", killed)
+        box.backup()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    text = (box.root / "lifeboat.prom").read_text(encoding="utf-8")
+    assert 'lifeboat_backup_success{agent="acme"} 0' in text
+    assert 'last_success_timestamp_seconds{agent="acme"} 0' not in text
+
+
+def test_metrics_that_cannot_be_written_do_not_prevent_the_backup(box: Box) -> None:
+    box.settings["metrics_file"] = str(box.root / "not-there" / "lifeboat.prom")
+    with pytest.raises(LifeboatError, match=r"not-there.*could not be written"):
+        box.backup()
+    assert len(archives(box)) == 1
+    assert json.loads((box.state / "status.json").read_bytes())["result"] == "success"
+
+
+def test_a_run_that_finds_no_home_leaves_its_reason(box: Box) -> None:
+    assert box.backup()["result"] == "success"
+    box.home.rmdir()
+    with pytest.raises(CouldNotRun):
+        box.backup()
+    status = json.loads((box.state / "status.json").read_bytes())
+    assert status["result"] == "failed"
+    assert str(box.home) in status["message"]

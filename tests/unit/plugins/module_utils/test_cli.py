@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import io
 import json
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from ansible_collections.lifeboat.agents.plugins.module_utils import cli, report
 from ansible_collections.lifeboat.agents.plugins.module_utils import config as configuration
+from ansible_collections.lifeboat.agents.plugins.module_utils import status as status_files
 from ansible_collections.lifeboat.agents.plugins.module_utils.borg import Progress
 from ansible_collections.lifeboat.agents.plugins.module_utils.errors import CouldNotRun
 from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils.engine import (
@@ -83,6 +85,24 @@ def test_the_way_of_a_new_box(
     assert code == 1
     assert "ERROR" in out and "config.yaml was withheld" in out
     assert run(capsys, "status", *where)[0] == 1
+
+
+def test_a_run_that_was_killed_is_told_from_one_at_work(
+    box: Box, installed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--config-directory", str(installed))
+    assert run(capsys, "backup", "acme", *where)[0] == 0
+    status_files.begin(str(box.state), "acme", "2026-11-23T02:00:00Z")
+    code, out, _err = run(capsys, "status", "acme", *where)
+    assert code == 1
+    assert out.startswith("acme: failed: the run was killed before it ended\n")
+    assert "last attempt 2026-11-23T02:00:00Z" in out
+    with (box.state / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, out, _err = run(capsys, "status", "acme", *where)
+        assert (code, out.splitlines()[0]) == (0, "acme: a backup is at work")
+        code, out, _err = run(capsys, "status", "acme", "--json", *where)
+        assert (code, json.loads(out)["at_work"]) == (0, True)
 
 
 def test_what_could_not_run_is_2(
