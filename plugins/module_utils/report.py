@@ -73,7 +73,7 @@ def status(name: str, values: Mapping[str, Any], *, working: bool = False) -> st
     """The last run."""
     if not values:
         return f"{name}: no backup was attempted yet"
-    first = backup(values).split("\n")[0]
+    first = backup(values).split("\n", maxsplit=1)[0]
     if working:
         first = f"{name}: a backup is at work"
     elif values["duration"] is None:

@@ -56,7 +56,7 @@ def follow_command(state: Followed) -> str:
 
 def read(state: Followed, output: str) -> tuple[Followed, list[str]]:
     """Take in an answer; returns the new state and the lines that are new."""
-    head, _, tail = output.replace("\r\n", "\n").partition("\n\n")
+    head, _blank, tail = output.replace("\r\n", "\n").partition("\n\n")
     values = dict(line.split("=", 1) for line in head.splitlines() if "=" in line)
     if values.get("LoadState") == "not-found":
         raise UnitError(

@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """What root of a box can try with the box's own key: attack.py REPOSITORY ACT.
 
 Prints one JSON object: whether it was refused, and in which words. Only calls and commands

@@ -15,7 +15,10 @@ systemctl daemon-reload
 
 getent passwd | while IFS=: read -r name _ uid _ _ _ _; do
   if { [ "$uid" -ge 1000 ] && [ "$uid" -lt 60000 ] && [ "$name" != "$keep" ]; } || [ "$name" = lifeboat-restore ]; then
-    pkill -KILL -U "$uid" && sleep 1 || [ $? -eq 1 ] # 1: it has no process
+    if pgrep -U "$uid" >/dev/null; then
+      pkill -KILL -U "$uid"
+      sleep 1
+    fi
     userdel --force --remove "$name" 2>&1 | grep -v 'mail spool' >&2 || [ $? -eq 1 ]
     if getent passwd "$name" >/dev/null; then
       echo "$name could not be removed" >&2

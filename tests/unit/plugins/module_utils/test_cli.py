@@ -206,9 +206,9 @@ def test_a_credential_comes_before_the_file(tmp_path: Path) -> None:
 
 def test_the_progress_bar_draws_one_line_and_leaves_none() -> None:
     stream = io.StringIO()
-    bar = report.ProgressBar(stream)
-    bar.show("r", Progress(3, 2_500_000, 1000, "a\x1b[31m/b\n", False))
-    bar.end()
+    drawn = report.ProgressBar(stream)
+    drawn.show("r", Progress(3, 2_500_000, 1000, "a\x1b[31m/b\n", False))
+    drawn.end()
     text = stream.getvalue()
     assert "3 files, 2.5 MB read, 1.0 kB new" in text
     assert "\x1b" not in text and "\n" not in text
