@@ -101,7 +101,7 @@ thead th { color: var(--soft); font-size: .84rem; font-weight: 500; white-space:
 tbody tr:last-child > * { border-bottom: 0; }
 .fit { width: auto; }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-td { overflow-wrap: break-word; }
+td { overflow-wrap: anywhere; }
 td .hint { overflow-wrap: anywhere; }
 th code { overflow-wrap: normal; }
 time { white-space: nowrap; }

@@ -28,7 +28,9 @@ from .process import Runner, Subprocesses
 from .restore_manifest import RestoreError
 from .restore_target import Holder, account_of, holders
 
-_PROPERTIES = "Id,User,ExecStart,Environment,WorkingDirectory,ActiveState,Triggers,Unit"
+_PROPERTIES = (
+    "Id,User,ExecStart,Environment,WorkingDirectory,ActiveState,UnitFileState,Triggers,Unit"
+)
 _RUNNING = ("active", "activating", "reloading", "deactivating")
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -133,6 +135,17 @@ class Stopper:
             }
         return sorted(found)
 
+    def find_idle(self) -> list[Unit]:
+        """Enabled units of the agent that do not run, as after a crash over its lost home."""
+        return sorted(
+            Unit(item["Id"], user)
+            for user in ("", self.user)
+            for item in self._show(user)
+            if item.get("ActiveState") not in _RUNNING
+            and item.get("UnitFileState") == "enabled"
+            and self._concerns_agent(item, user)
+        )
+
     def stop(self) -> Stopped:
         """Nothing of the agent runs any more, or a refusal that names what does."""
         units = self.find()
@@ -185,8 +198,11 @@ class Stopper:
         return account.pw_uid if account else -1
 
     def _is_agents(self, shown: Mapping[str, str], user: str) -> bool:
+        return shown.get("ActiveState") in _RUNNING and self._concerns_agent(shown, user)
+
+    def _concerns_agent(self, shown: Mapping[str, str], user: str) -> bool:
         """A unit that runs as the agent's user and speaks of its home or its runtime."""
-        if not shown["Id"].endswith(".service") or shown.get("ActiveState") not in _RUNNING:
+        if not shown["Id"].endswith(".service"):
             return False
         if not user and shown.get("User") != self.user:
             return False

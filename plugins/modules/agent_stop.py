@@ -121,8 +121,9 @@ def stop(stopper: Stopper, path: str | None, check_mode: bool) -> dict[str, Any]
     before = stopper.find()
     if check_mode:
         return _result(before, bool(before), [])
-    # Recorded first: what is stopped by a run that is cut is not forgotten.
-    record(path, sorted({*recorded(path), *before}))
+    # Recorded first: what is stopped by a run that is cut is not forgotten. An enabled unit
+    # that does not run would run after the next boot, so a restored agent gets it as well.
+    record(path, sorted({*recorded(path), *before, *stopper.find_idle()}))
     stopped = stopper.stop()
     record(path, sorted({*recorded(path), *stopped.units}))
     report = stopped.report()

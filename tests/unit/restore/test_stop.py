@@ -104,6 +104,26 @@ def test_units_are_the_agents_by_what_they_do(tmp_path: Path) -> None:
     assert stopper.find() == [Unit("hermes-gateway.service"), Unit("wake.timer")]
 
 
+def test_an_enabled_unit_that_crashed_is_started_after_the_restore(tmp_path: Path) -> None:
+    shown = "".join(
+        f"Id={name}.service\nUser={ME}\nActiveState={active}\nUnitFileState={enabled}\n"
+        f"ExecStart={{ path=/usr/local/bin/hermes }}\n\n"
+        for name, active, enabled in (
+            ("gateway", "failed", "enabled"),
+            ("by-hand", "inactive", "disabled"),
+            ("running", "active", "enabled"),
+        )
+    )
+    stopper = Stopper(
+        f"{tmp_path}/home", ME, ["hermes"], runner=Systemctl(shown), proc=str(tmp_path)
+    )
+    assert stopper.find_idle() == [Unit("gateway.service")]
+    record = tmp_path / "stopped.json"
+    agent_stop.stop(stopper, str(record), False)
+    recorded = agent_stop.recorded(str(record))
+    assert recorded == [Unit("gateway.service"), Unit("running.service")]
+
+
 def test_a_unit_that_names_the_home_is_the_agents(tmp_path: Path) -> None:
     shown = f"Id=x.service\nUser={ME}\nActiveState=active\nEnvironment=HOME_DIR={tmp_path}/home\n"
     stopper = Stopper(f"{tmp_path}/home", ME, runner=Systemctl(shown), proc=str(tmp_path))
