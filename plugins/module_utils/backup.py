@@ -45,11 +45,12 @@ from .process import Runner
 from .report_run import Run, verdict
 from .secrets import Scanner
 from .survey import Survey
-from .targets import Archiving, OnProgress, targets
+from .targets import Archiving, OnProgress, Target, targets
 from .walk import open_home
 
 VERSION = "0.1.0"
 _VERSION_TIMEOUT = 30
+_FEW = 5
 _LOCK_SECONDS = 0.3  # whoever asks for the status holds the lock for a moment
 
 
@@ -79,6 +80,7 @@ class Backup:
         self._assembly: Assembly | None = None
         self._databases: Databases | None = None
         self._survey: Survey | None = None
+        self._outside: list[dict[str, str]] = []
 
     def run(self) -> dict[str, Any]:
         """Back up; returns the status, which is also written. Raises only when it cannot run."""
@@ -169,11 +171,14 @@ class Backup:
         assembly.not_sqlite()
         if export is not None:
             facts["export"] = export.describe(assembly.copies_of(export.files()))
-        facts["outside"] = Outside(home, descriptor, self._profile).collect(
+        facts["outside"] = self._outside = Outside(home, descriptor, self._profile).collect(
             assembly.records, databases.all
         )
         self._write_manifest(assembly, facts)
         self._archiving.complete()
+        held = databases.files()
+        for target in self._archiving.targets:
+            self._problems += _from_borg(target, home, held)
         self._problems += databases.judge_holds()
         databases.release()
         self._save(cache)
@@ -339,6 +344,7 @@ class Backup:
             databases=self._databases.all if self._databases else [],
             unknown=assembly.unknown if assembly else [],
             findings=len(assembly.findings) if assembly else 0,
+            outside=self._outside,
             problems=problems,
         )
         status = verdict(run, status_files.read(self._config.state_dir))
@@ -383,6 +389,29 @@ def _told_to_stop() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _from_borg(target: Target, home: str, held: frozenset[str]) -> list[Problem]:
+    """borg's own warnings: a file that changes while it is read is expected of a held database."""
+    changed, others = [], []
+    for warning in target.created.warnings if target.created else ():
+        if warning.msgid == "FileChangedWarning":
+            path = warning.text.rpartition(": ")[0]
+            if path.removeprefix(f"{home}/") not in held:
+                changed.append(printable(path.removeprefix(f"{home}/")))
+        elif warning.msgid != "BackupFileNotFoundError":  # the listing shows what is missing
+            others.append(warning.text)
+    problems = [Problem(False, f"borg on {target.config.name}: {text}") for text in others[:_FEW]]
+    if changed:
+        problems.append(
+            Problem(
+                False,
+                f"{len(changed)} files changed while borg read them, their copies may be half old "
+                f"and half new: {', '.join(changed[:_FEW])}",
+                "the next archive has them whole if they rest then",
+            )
+        )
+    return problems
 
 
 def _changed_since(comparer: Comparer, path: bytes) -> bool:

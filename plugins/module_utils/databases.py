@@ -20,7 +20,7 @@ from .hold import BACKUP, MAIN, PAIR, RAW, Held, Holder, Request, reader_slot
 from .look import Cache, mark_of
 from .manifest import printable
 from .privilege import Identity
-from .sqlite import ROLLBACK, Questions, matching
+from .sqlite import ROLLBACK, SIDE_FILES, Questions, matching
 from .survey import Candidate, Database
 from .walk import open_below
 
@@ -141,6 +141,15 @@ class Databases:
         except OSError as error:
             return (item.method, f"unreadable: {error.strerror}")
         return (item.method,)
+
+    def files(self) -> frozenset[str]:
+        """What changes while it is archived and is at one point all the same."""
+        return frozenset(
+            item.path + suffix
+            for item in self.all
+            if item.method in (MAIN, PAIR)
+            for suffix in ("", *SIDE_FILES)
+        )
 
     def judge_holds(self) -> list[Problem]:
         """Databases that did not stand still: somebody does not honour SQLite's locks."""

@@ -61,12 +61,18 @@ class Export:
                 f"profile {self._profile}: {self._rule['reason']}; the export failed: {failure}",
                 hint=str(self._rule.get("hint", "")),
             )
-        for name in self._rule.get("expect", []):
-            if not (self._place / name).is_file():
-                raise LifeboatError(
-                    f"profile {self._profile}: the export has no {name}",
-                    hint=str(self._rule.get("hint", "")),
-                )
+        missing = [
+            name
+            for name in (*self._rule.get("expect", []), *answer.get("expect", []))
+            if not (self._place / name).is_file()
+        ]
+        if missing:
+            said = str(answer.get("said") or "")
+            raise LifeboatError(
+                f"profile {self._profile}: the export has no {', '.join(missing)}"
+                + (f"; its last words: {said}" if said else ""),
+                hint=str(self._rule.get("hint", "")),
+            )
 
     def files(self) -> Iterator[Copy]:
         """What was exported. Links and special files are left out."""
@@ -100,6 +106,9 @@ class Export:
         if executable and shutil.which(executable, path=path) is None:
             return {"error": f"{executable} is not installed for {self._identity.name}"}
         environment = {"HOME": self._identity.home, "PATH": path, "LC_ALL": "C.UTF-8"}
+        for name, value in self._rule.get("environment", {}).items():
+            environment[name] = str(value).replace("{home}", self._home)
+        said = ""
         for command in self._rule["commands"]:
             argv = [str(part).replace("{export}", str(self._place)) for part in command]
             try:
@@ -119,7 +128,21 @@ class Export:
             if completed.returncode:
                 words = (completed.stderr or completed.stdout).strip()[-_LAST_WORDS:]
                 return {"error": f"{' '.join(argv[:4])} ended with {completed.returncode}: {words}"}
-        return {}
+            said = (completed.stderr or completed.stdout).strip()[-_LAST_WORDS:]
+        return {"expect": self._expected(), "said": said}
+
+    def _expected(self) -> list[str]:
+        """What the export has to hold for each of certain files of the home.
+
+        An agent's command may succeed without what it could not read.
+        """
+        wanted = []
+        for pattern, name in self._rule.get("expect_each", {}).items():
+            before, after = pattern.split("*")
+            for path in Path(self._home).glob(pattern):
+                found = str(path.relative_to(self._home))
+                wanted.append(name.replace("*", found[len(before) : len(found) - len(after)]))
+        return sorted(wanted)
 
     def _remove(self) -> dict[str, Any]:
         shutil.rmtree(self._place, ignore_errors=True)

@@ -44,7 +44,18 @@ _KEYS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "install": (dict, _MAPPING),
 }
 _EXPORT_KEYS = frozenset(
-    {"required", "reason", "hint", "executable", "commands", "expect", "skip", "timeout"}
+    {
+        "required",
+        "reason",
+        "hint",
+        "executable",
+        "environment",
+        "commands",
+        "expect",
+        "expect_each",
+        "skip",
+        "timeout",
+    }
 )
 _RULE_KEYS = frozenset({"match", "at", "class", "hash", "note"})
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
@@ -147,6 +158,13 @@ def _check_export(export: Mapping[str, Any], where: str) -> None:
     commands = export.get("commands")
     if not isinstance(commands, list) or not all(isinstance(c, list) and c for c in commands):
         raise ProfileError(f"{where}: commands must be a list of commands, each a list of words")
+    for key in ("environment", "expect_each"):
+        pairs = export.get(key, {})
+        if not isinstance(pairs, dict) or not all(isinstance(v, str) for v in pairs.values()):
+            raise ProfileError(f"{where}: {key} must be a mapping of texts")
+    for found, wanted in export.get("expect_each", {}).items():
+        if found.count("*") != 1 or wanted.count("*") != 1:
+            raise ProfileError(f"{where}: expect_each: one * in {found!r} and one in {wanted!r}")
     if not export.get("reason"):
         raise ProfileError(f"{where}: reason must say why rules are not enough")
 

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from .borg import Progress
 
+_FEW = 10
 _CLASSES = ("keep", "scrub", "unknown", "secret", "runtime", "drop")
 _MEANING = {
     "keep": "archived",
@@ -55,6 +56,13 @@ def backup(status: Mapping[str, Any]) -> str:
         lines.append(
             f"  findings     {status['findings_count']} hits of the secret scan in kept text"
         )
+    outside = status.get("outside", [])
+    lines += [
+        f"  outside      {item['path']} ({item['source']}): not covered by this backup"
+        for item in outside[:_FEW]
+    ]
+    if len(outside) > _FEW:
+        lines.append(f"  outside      and {len(outside) - _FEW} more folders, see the manifest")
     for problem in status.get("problems", []):
         lines.append(f"  {'ERROR' if problem['error'] else 'warning':<12} {problem['message']}")
         if problem["hint"]:

@@ -33,6 +33,7 @@ class Run:
     databases: Sequence[HeldDatabase]
     unknown: Sequence[Mapping[str, str]]
     findings: int
+    outside: Sequence[Mapping[str, str]]
     problems: Sequence[Problem]
 
 
@@ -74,6 +75,7 @@ def verdict(run: Run, before: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "unknown": list(run.unknown),
         "findings_count": run.findings,
+        "outside": list(run.outside),
         "problems": [dataclasses.asdict(problem) for problem in problems],
         "message": first.message,
         "hint": first.hint,

@@ -21,6 +21,7 @@ SUCCESS, WARNING, FAILED = "success", "warning", "failed"
 LOCK = "lock"
 RESTORE_RECORDS = "/var/lib/lifeboat-restore"
 _PING_TIMEOUT = 10
+_MOST_NAMED = 50
 _RESERVE, _RESERVE_SIZE = ".reserve", 1 << 18
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -144,6 +145,7 @@ def begin(state_dir: str, agent: str, attempt: str, metrics_file: str | None = N
         "repositories": {},
         "unknown": [],
         "findings_count": 0,
+        "outside": [],
         "problems": [],
         "message": "the run began and has not ended: it is at work, or it was killed",
         "hint": "see systemctl status lifeboat-backup@" + agent,
@@ -165,6 +167,8 @@ def metrics(status: Mapping[str, Any]) -> str:
     lines: list[str] = []
 
     def gauge(name: str, text: str, values: list[tuple[str, float]]) -> None:
+        if not values:
+            return
         lines.append(f"# HELP lifeboat_backup_{name} {text}")
         lines.append(f"# TYPE lifeboat_backup_{name} gauge")
         lines.extend(f"lifeboat_backup_{name}{{{labels}}} {value:.15g}" for labels, value in values)
@@ -193,6 +197,14 @@ def metrics(status: Mapping[str, Any]) -> str:
         "unknown_entries",
         "Entries that no rule of the profile knows.",
         [(agent, float(len(status.get("unknown", []))))],
+    )
+    gauge(
+        "unknown_entry",
+        "What no rule of the profile knows, by name and by what was done with it.",
+        [
+            (f'{agent},path="{_label(item["path"])}",decision="{_label(item["decision"])}"', 1.0)
+            for item in status.get("unknown", [])[:_MOST_NAMED]
+        ],
     )
     gauge(
         "findings",

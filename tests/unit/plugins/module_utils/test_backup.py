@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.lifeboat.agents.plugins.module_utils import assemble, look, targets
+from ansible_collections.lifeboat.agents.plugins.module_utils import assemble, look, report, targets
 from ansible_collections.lifeboat.agents.plugins.module_utils.backup import Backup
 from ansible_collections.lifeboat.agents.plugins.module_utils.errors import CouldNotRun
 from ansible_collections.lifeboat.agents.plugins.module_utils.profile import load
@@ -450,6 +450,58 @@ def test_status_metrics_and_ping(box: Box) -> None:
     assert status["last_success"] == status["last_attempt"]
 
 
+def test_the_unknown_and_what_is_outside_are_named_everywhere(box: Box) -> None:
+    make_database(box.home / "state.db")
+    write(box.home / "new-thing", "harmless\n")
+    write(box.home / "new.json", '{"refresh_token": "CANARY-CANARY-CANARY"}\n')
+    status = box.backup()
+    told = report.backup(status)
+    assert "unknown      new-thing: kept" in told
+    assert "unknown      new.json: quarantined" in told
+    assert "outside      /srv/project (state.db:sessions.cwd): not covered" in told
+    assert status["outside"] == [{"path": "/srv/project", "source": "state.db:sessions.cwd"}]
+    text = (box.state / "metrics.prom").read_text(encoding="utf-8")
+    assert 'unknown_entries{agent="acme"} 2' in text
+    assert 'unknown_entry{agent="acme",path="new-thing",decision="kept"} 1' in text
+    assert 'unknown_entry{agent="acme",path="new.json",decision="quarantined"} 1' in text
+
+
+def test_a_file_that_changes_while_borg_reads_it(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expected of a database that is held, reported of anything else."""
+    make_database(box.home / "state.db")
+    write(box.home / "sessions" / "talk.json", os.urandom(60_000_000))
+    os.utime(box.home / "sessions" / "talk.json", (1_700_000_000, 1_700_000_000))
+    ended = threading.Event()
+
+    def work() -> None:
+        connection = sqlite3.connect(box.home / "state.db")
+        while not ended.is_set():
+            with (box.home / "sessions" / "talk.json").open("ab") as file:
+                file.write(b"x")
+            connection.execute("INSERT INTO messages (body, at) VALUES ('x', 1)")
+            connection.commit()
+            time.sleep(0.005)
+
+    box.settings["database_mode"] = "read-only"  # the pair, whose log grows while borg reads it
+    worker = threading.Thread(target=work)
+    feed = targets.Archiving.feed
+
+    def begin_to_work(self: targets.Archiving, *arguments: Any) -> None:
+        if not worker.is_alive() and not ended.is_set():
+            worker.start()
+        feed(self, *arguments)
+
+    monkeypatch.setattr(targets.Archiving, "feed", begin_to_work)
+    try:
+        status = box.backup()
+    finally:
+        ended.set()
+        worker.join()
+    assert status["result"] == "warning", messages(status)
+    assert "sessions/talk.json" in messages(status)
+    assert "state.db" not in messages(status)
+
+
 def test_a_failure_is_told_too(box: Box) -> None:
     write(box.home / "SOUL.md")
     good = box.backup()
@@ -494,9 +546,20 @@ def exporting(box: Box, *commands: list[str], **settings: Any) -> dict[str, Any]
 
 
 def test_what_only_the_agent_can_separate_is_exported(box: Box) -> None:
-    script = 'mkdir "$1/t" "$1/.git"; echo memory > "$1/t/rows.jsonl"; echo x > "$1/.git/x"; id -u > "$1/who"'
+    script = (
+        'mkdir "$1/t" "$1/.git"; echo memory > "$1/t/rows.jsonl"; echo x > "$1/.git/x";'
+        ' echo "$STATE" > "$1/who"'
+    )
     command = ["sh", "-c", script, "export", "{export}"]
-    status = exporting(box, command, expect=["t/rows.jsonl"], skip=[".git"], executable="sh")
+    status = exporting(
+        box,
+        command,
+        expect=["t/rows.jsonl"],
+        expect_each={"SOUL*md": "t/rows*jsonl"},
+        skip=[".git"],
+        executable="sh",
+        environment={"STATE": "{home}/state"},
+    )
     assert status["result"] == "success", messages(status)
     found = box.listing(status)
     assert {"run:export/data/t/rows.jsonl", "run:export/data/who"} <= found
@@ -504,6 +567,9 @@ def test_what_only_the_agent_can_separate_is_exported(box: Box) -> None:
     target = box.extract(status)
     manifest = box.manifest(target)
     assert manifest["export"]["files"] == 2
+    assert (target / manifest["export"]["path"] / "who").read_text(
+        encoding="utf-8"
+    ) == f"{box.home}/state\n"
     assert (target / manifest["export"]["path"] / "t" / "rows.jsonl").read_text(
         encoding="ascii"
     ) == "memory\n"
@@ -517,6 +583,11 @@ def test_what_only_the_agent_can_separate_is_exported(box: Box) -> None:
         (["sh", "-c", "echo no such option >&2; exit 3"], {}, "no such option"),
         (["true"], {"expect": ["global/manifest.json"]}, "has no global/manifest.json"),
         (["true"], {"executable": "no-such-agent-command"}, "is not installed"),
+        (
+            ["sh", "-c", "echo mixed degraded >&2"],
+            {"expect_each": {"state/*.db": "agents/*/manifest.json"}},
+            "has no agents/mixed/manifest.json; its last words: mixed degraded",
+        ),
     ],
 )
 def test_without_its_export_there_is_no_backup(

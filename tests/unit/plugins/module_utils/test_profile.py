@@ -171,6 +171,11 @@ def test_overrides_come_first_and_merge() -> None:
     assert merged["secrets"] == {"keys": ["y", "x"], "plain_keys": ["z"]}
 
 
+def exporting(**settings: Any) -> dict[str, Any]:
+    export = {"commands": [["true"]], "reason": "why", **settings}
+    return {**rules(("a", "keep")), "export": export}
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -203,6 +208,11 @@ def test_overrides_come_first_and_merge() -> None:
         ),
         ({"format": 1, "name": "x", "rule": []}, "unknown key 'rule'"),
         ({"format": 1, "name": "x", "rules": "a"}, "rules must be a list"),
+        (
+            exporting(expect_each={"agents/*/state.db": "agents/manifest.json"}),
+            r"expect_each: one \* in 'agents/\*/state.db'",
+        ),
+        (exporting(environment={"A": 1}), "environment must be a mapping of texts"),
         ([], "a profile is a mapping"),
     ],
 )
