@@ -92,13 +92,15 @@ def moved(host: Any, path: str, aside: str) -> Iterator[None]:
 
 
 @contextmanager
-def exchanged(host: Any, path: str, other: str) -> Iterator[None]:
+def exchanged(host: Any, agent: str, other: str) -> Iterator[None]:
+    """Another agent's repository in the place of this one, as the account's own."""
+    path = f"{REPOSITORIES}/{agent}"
     with moved(host, path, f"{path}.kept"):
-        command = f"cp -a {other} {path} && chown -R --reference={path}.kept/README {path}/README"
-        done = host.run(command)
+        done = host.run(
+            f"cp -a {REPOSITORIES}/{other} {path} && chown -R --from=lb-{other} lb-{agent} {path}"
+            f" && chown -R --from=:lb-{other} :lb-{agent} {path}"
+        )
         assert done.rc == 0, done.stderr
-        owner = host.run("stat -c %%U %s", f"{path}.kept/data/0").stdout.strip()
-        assert host.run(f"chown -R {owner} {path}/data/*").rc == 0
         yield
 
 
@@ -114,14 +116,12 @@ for segment in pathlib.Path({path!r}).glob("data/*/*"):
 
 @contextmanager
 def damaged(host: Any, path: str) -> Iterator[None]:
-    aside = f"{path}.whole"
-    assert host.run("cp -a %s %s", path, aside).rc == 0
-    try:
+    """A copy in the repository's place, with wrong bytes in every larger segment."""
+    with moved(host, path, f"{path}.kept"):
+        assert host.run("cp -a %s %s", f"{path}.kept", path).rc == 0
         done = host.run("python3 -I -c %s", DAMAGE.format(path=path))
         assert done.rc == 0, done.stderr
         yield
-    finally:
-        assert host.run("rm -rf %s && mv %s %s", path, aside, path).rc == 0
 
 
 def test_what_is_lost_with_escrow_or_repository_is_told(world: World) -> None:
@@ -136,7 +136,7 @@ def test_what_is_lost_with_escrow_or_repository_is_told(world: World) -> None:
         stack.enter_context(world.escrow_changed("a2", key=""))
         stack.enter_context(world.escrow_changed("a3", key=key))
         stack.enter_context(moved(host, f"{REPOSITORIES}/a4", f"{REPOSITORIES}/a4.kept"))
-        stack.enter_context(exchanged(host, f"{REPOSITORIES}/a5", f"{REPOSITORIES}/a9"))
+        stack.enter_context(exchanged(host, "a5", "a9"))
         stack.enter_context(damaged(host, f"{REPOSITORIES}/a6"))
         ended = world.drill("-e", f"agent={','.join(LOST)}", backup_agents=hasty)
     assert ended.code == 1, ended.output[-3000:]
@@ -185,6 +185,7 @@ def test_a_snapshot_of_the_storage_brings_the_agent_back(world: World) -> None:
     assert ended.code == 0, ended.output[-3000:]
     assert ended.only["drill"]["source"] == "snapshot"
     assert ended.only["drill"]["selection"] == "random"
+    assert ended.only["archive"]["name"] in world.archives("a0")[:-1]
     nothing_is_left(world)
 
 
@@ -198,7 +199,7 @@ def test_a_snapshot_that_is_gone_ends_with_1(world: World) -> None:
 
 @pytest.mark.parametrize("way", ["archive", "at"])
 def test_an_older_archive_is_found_by_its_name_and_by_a_time(world: World, way: str) -> None:
-    older, newest = world.archives("a0")
+    older, newest = world.archives("a0")[-2:]
     asked = older if way == "archive" else newest.removeprefix("a0-")
     if way == "at":  # a second before the newest was made
         moment = datetime.datetime.strptime(asked, "%Y-%m-%dT%H:%M:%SZ")
@@ -244,6 +245,25 @@ def test_a_killed_drill_leaves_what_ends_by_itself_and_the_next_removes_it(world
     assert world.boxes() == []
     assert not (world.folder / "boxes" / left).exists()
     assert "202001010000Z" not in world.granted("a0")
+
+
+def test_the_timer_of_the_monthly_drill(world: World) -> None:
+    """On the box of the agents, which stands for a control host here."""
+    done = world.run(
+        *("ansible-playbook", "--inventory", str(world.inventory)),
+        str(Path(__file__).resolve().parents[1] / "files" / "timers.yml"),
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    box = world.host("box")
+    shown = box.check_output(
+        "systemctl show lifeboat-drill.timer -p Persistent,TimersCalendar,ActiveState"
+    )
+    assert "Persistent=yes" in shown
+    assert "OnCalendar=*-*-01 07:00:00" in shown
+    assert "ActiveState=active" in shown
+    command = box.check_output("systemctl show lifeboat-drill.service -p ExecStart")
+    assert "lifeboat.agents.drill" in command
+    assert box.run("systemd-analyze verify lifeboat-drill.service lifeboat-drill.timer").rc == 0
 
 
 def test_a_sample_takes_who_waited_longest(world: World) -> None:
