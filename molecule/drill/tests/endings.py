@@ -105,7 +105,7 @@ LOST: dict[str, Ending] = {
     ),
     "a4": Ending("repository gone", NOT_PROVEN, "does not exist"),
     "a5": Ending("repository exchanged for another", NOT_PROVEN, "not the repository that"),
-    "a6": Ending("stored data damaged", NOT_PROVEN, "ntegrity"),
+    "a6": Ending("stored data damaged", NOT_PROVEN, "is damaged"),
     "a7": Ending("recovery takes longer than `rto_target`", NOT_PROVEN, "RTO: "),
     "empty": Ending("archive list empty", NOT_PROVEN, "holds no archive of"),
 }

@@ -42,7 +42,7 @@ def nothing_is_left(world: World) -> None:
 
 
 def test_ten_at_once_with_one_of_them_broken(world: World) -> None:
-    with world.escrow_changed("a7", passphrase="wrong"), world.watched() as load:
+    with world.escrow_changed("a7", passphrase="not the passphrase"), world.watched() as load:
         ended = world.drill("-e", f"agent={TEN}", "-e", "parallel=3")
     assert ended.code == 1, ended.output[-3000:]
     results = ended.results
@@ -131,7 +131,7 @@ def test_what_is_lost_with_escrow_or_repository_is_told(world: World) -> None:
         {**agent, "rto_target": "1s"} if agent["name"] == "a7" else agent for agent in world.agents
     ]
     with ExitStack() as stack:
-        stack.enter_context(world.escrow_changed("a0", passphrase="wrong"))
+        stack.enter_context(world.escrow_changed("a0", passphrase="not the passphrase"))
         stack.enter_context(world.escrow_changed("a1"))
         stack.enter_context(world.escrow_changed("a2", key=""))
         stack.enter_context(world.escrow_changed("a3", key=key))

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.parsing.vault import VaultLib, VaultSecret
 
@@ -417,3 +418,13 @@ def test_tampering_fails_the_module(tmp_path: Path, raw: dict[str, Any]) -> None
     )
     assert "the signature does not hold" in found["problems"][0]
     assert json.dumps(found)
+
+
+def test_a_box_that_dies_in_extraction_is_not_waited_for() -> None:
+    """A detached task polls a host that is gone until its time limit is over: hours, in a drill."""
+    root = Path(__file__).resolve().parents[3] / "roles"
+    (drill,) = yaml.safe_load((root / "drill" / "tasks" / "restore.yml").read_text())
+    assert drill["vars"]["restore_detached"] is False
+    (extract,) = yaml.safe_load((root / "restore" / "tasks" / "extract.yml").read_text())
+    assert extract["async"] == "{{ restore_time_limit if restore_detached else 0 }}"
+    assert extract["timeout"] == "{{ restore_time_limit }}"
