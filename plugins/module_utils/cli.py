@@ -158,7 +158,7 @@ def _one(options: argparse.Namespace, name: str) -> tuple[int, Any]:
     except ProfileError as error:
         raise CouldNotRun(f"{config.profile}: {error}", hint="correct the profile") from error
     if options.command == "audit":
-        result = audit(config, profile)
+        result = audit(config, profile, everything=options.all)
         if not options.json:
             _say(report.audit(result, everything=options.all))
         return 0, result

@@ -30,8 +30,10 @@ class _Paper(RunDirectory):
         return Copy(f"{self.path}/{name}", os.stat("/"))
 
 
-def audit(config: BoxConfig, profile: Mapping[str, Any]) -> dict[str, Any]:
-    """Every topmost entry with class and size, and what the scans say."""
+def audit(
+    config: BoxConfig, profile: Mapping[str, Any], *, everything: bool = False
+) -> dict[str, Any]:
+    """Every topmost entry, or really every one, with class and size, and what the scans say."""
     identity = lookup(config.user)
     home, descriptor = open_home(config.home, identity.uid)
     try:
@@ -54,6 +56,7 @@ def audit(config: BoxConfig, profile: Mapping[str, Any]) -> dict[str, Any]:
             assembly.allow_database(database)
         assembly.entries()
         assembly.fresh_entries()
+        assembly.not_sqlite()
         looker.close()
     finally:
         os.close(descriptor)
@@ -61,7 +64,7 @@ def audit(config: BoxConfig, profile: Mapping[str, Any]) -> dict[str, Any]:
     for entry in [*survey.archived, *survey.dropped, *survey.secrets]:
         if entry.type == DIRECTORY or entry.path == "":
             continue
-        key = (entry.classification, _topmost(entry))
+        key = (entry.classification, entry.path if everything else _topmost(entry))
         row = rows.setdefault(key, [0, 0])
         row[0] += 1
         row[1] += entry.size

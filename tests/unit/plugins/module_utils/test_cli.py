@@ -66,6 +66,14 @@ def test_the_way_of_a_new_box(
     ):
         assert text in out
     assert not (box.state / "files.cache").exists()  # an audit writes nothing
+    write(box.home / "sessions" / "a" / "talk.json", "{}")
+    write(box.home / "other.db", "encrypted " * 100)
+    code, out, _err = run(capsys, "audit", "acme", *where)
+    assert "    sessions/\n" in out and "talk.json" not in out
+    assert "ERROR: database other.db is not readable" in out
+    code, out, _err = run(capsys, "audit", "acme", "--all", *where)
+    assert "    sessions/a/talk.json\n" in out
+    (box.home / "other.db").unlink()
 
     code, out, err = run(capsys, "backup", *where)
     assert (code, err) == (0, "")
