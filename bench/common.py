@@ -173,12 +173,19 @@ def a_night(path: Path, *, inserts: int = 200, updates: int = 20, seed: int = 3)
     connection.close()
 
 
-def finish_home(home: Path) -> None:
-    """The small precious files, and everything a minute old: a fresh file is never cached."""
+def finish_home(home: Path, *, fresh: int = 5) -> None:
+    """The small precious files, and ages as in a home that is in use: a few sessions of today."""
     (home / "SOUL.md").write_text("A soul.\n", encoding="utf-8")
     (home / "memories").mkdir(exist_ok=True)
     (home / "memories" / "MEMORY.md").write_text("A memory.\n", encoding="utf-8")
     (home / "config.yaml").write_text("model:\n  api_key: not-a-secret\n", encoding="utf-8")
+    files = sorted(path for path in home.rglob("*") if path.is_file())
+    sessions = [path for path in files if "sessions" in path.parts]
+    today = set(sessions[len(sessions) - fresh :])
+    for number, path in enumerate(reversed(files)):
+        if path not in today and not path.name.startswith("state.db"):
+            when = time.time() - 86400 - number * 600
+            os.utime(path, (when, when))
 
 
 class Repository:

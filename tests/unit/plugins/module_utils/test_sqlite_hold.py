@@ -227,6 +227,77 @@ def test_copies_in_rollback_mode_are_never_torn_and_do_not_stall(tmp_path: Path)
     assert float(longest) < 1.0  # the bench measures this; here only that nobody waits for us
 
 
+def watched_copy(
+    path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, *, write: bool
+) -> list[bool]:
+    """Copy a database in this process; after each pass, whether another could write meanwhile."""
+    other = sqlite3.connect(path, timeout=0, isolation_level=None)
+    original, free = hold._copy_changed, []
+
+    def watched(source: int, target: int) -> int:
+        size = original(source, target)
+        try:
+            other.execute("BEGIN EXCLUSIVE")
+            if write:
+                other.execute("UPDATE credit SET v = v + 1 WHERE id = 0")
+                other.execute("UPDATE debit SET v = v - 1 WHERE id = 0")
+            other.execute("COMMIT")
+            free.append(True)
+        except sqlite3.OperationalError:
+            free.append(False)
+        return size
+
+    monkeypatch.setattr(hold, "_copy_changed", watched)
+    monkeypatch.setattr(hold, "_COPY_AT_ONCE", 1 << 16)
+    copy.touch()
+    descriptor = os.open(copy, os.O_RDWR)
+    keep: list[Any] = []
+    hold._copy_rollback(Request(str(path), "rollback", copy_to=str(copy)), descriptor, keep)
+    os.close(descriptor)
+    for connection in (*keep, other):
+        connection.close()
+    return free
+
+
+def test_a_quiet_database_in_rollback_mode_is_copied_without_keeping_writers_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path / "state.db", "delete")
+    time.sleep(0.1)
+    assert watched_copy(path, tmp_path / "copy.db", monkeypatch, write=False) == [True]
+    assert (tmp_path / "copy.db").read_bytes() == path.read_bytes()
+
+
+def test_a_database_written_to_during_every_copy_is_copied_under_a_lock_at_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path / "state.db", "delete")
+    free = watched_copy(path, tmp_path / "copy.db", monkeypatch, write=True)
+    assert free == [True] * hold._QUIET_TRIES + [False]
+    assert (tmp_path / "copy.db").read_bytes() == path.read_bytes()
+    assert sound(tmp_path / "copy.db")
+
+
+def test_a_write_that_is_rolled_back_is_seen_as_a_write(tmp_path: Path) -> None:
+    """Pages spilled to the file and put back leave the change counter as it was."""
+    path = make(tmp_path / "state.db", "delete")
+    time.sleep(0.1)
+    source = os.open(path, os.O_RDONLY)
+    before = hold._last_write(source)
+    agent = sqlite3.connect(path, isolation_level=None)
+    agent.execute("PRAGMA cache_size = 1")
+    agent.execute("BEGIN")
+    agent.execute("UPDATE credit SET pad = randomblob(3000)")
+    agent.execute("ROLLBACK")
+    assert hold._last_write(source) is None  # too recent to be told from another
+    time.sleep(0.1)
+    after = hold._last_write(source)
+    assert before is not None and after is not None
+    assert after[2] == before[2] and after != before
+    agent.close()
+    os.close(source)
+
+
 def test_the_write_ahead_log_survives_the_holder(tmp_path: Path, agents: Agents) -> None:
     """A holder that closed its connection would delete the log of an agent without locks."""
     path = make(tmp_path / "state.db", "wal")
