@@ -22,6 +22,7 @@ from typing import Any
 from .audit import Mark, Report, audit_segments
 from .audit_store import Store, audited
 from .segments import Segments
+from .snapshots import zfs_folder
 
 SUBVOLUME_INODE = 256
 KEPT_COPIES = 2
@@ -118,8 +119,9 @@ def take_snapshot(request: Request, run: Run) -> str:
     if method == "none":
         return ""
     if method == "auto":
-        subvolume = request.repository.stat().st_ino == SUBVOLUME_INODE
-        method = "btrfs" if subvolume else "hardlink"
+        method = _method(request)
+    if method == "zfs":
+        return _zfs_snapshot(request, run)
     # Named as btrbk names its own, so that its retention takes care of this one, too.
     stamp = time.strftime("%Y%m%dT%H%M%S+0000", time.gmtime())
     target = request.snapshots / f"{request.repository.name}.{stamp}"
@@ -131,9 +133,38 @@ def take_snapshot(request: Request, run: Run) -> str:
     else:
         _link_copy(request.repository, target)
         _forget_old_copies(request)
+    _require_copy(request, target)
+    return str(target)
+
+
+def _method(request: Request) -> str:
+    """What the file system is able to do."""
+    if zfs_folder(request.snapshots).is_dir():
+        return "zfs"
+    subvolume = request.repository.stat().st_ino == SUBVOLUME_INODE
+    return "btrfs" if subvolume else "hardlink"
+
+
+def _zfs_snapshot(request: Request, run: Run) -> str:
+    """One of the whole dataset, under a name that sanoid's retention takes care of."""
+    root = request.snapshots.parent
+    argv = ["zfs", "list", "-H", "-o", "name", str(root)]
+    code, output, error = run(argv, None)
+    if code != 0:
+        raise CompactionError(f"no snapshot: {error.strip()}", {"rc": code, "cmd": argv})
+    name = time.strftime("autosnap_%Y-%m-%d_%H:%M:%S_weekly", time.gmtime())
+    argv = ["zfs", "snapshot", f"{output.strip()}@{name}"]
+    code, _output, error = run(argv, None)
+    if code != 0:
+        raise CompactionError(f"no snapshot: {error.strip()}", {"rc": code, "cmd": argv})
+    target = zfs_folder(request.snapshots) / name / request.repository.relative_to(root)
+    _require_copy(request, target)
+    return str(target)
+
+
+def _require_copy(request: Request, target: Path) -> None:
     if Segments(target).layout() != Segments(request.repository).layout():
         raise CompactionError(f"the snapshot {target} is not a copy of the repository")
-    return str(target)
 
 
 def _link_copy(source: Path, target: Path) -> None:

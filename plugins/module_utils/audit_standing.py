@@ -6,18 +6,15 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from . import snapshots as copies
 from .segments import Segments
 from .serve_lockout import Lockout
-
-_SNAPSHOT = re.compile(r"(\d{8}T\d{4}(?:\d{2}[+-]\d{4})?)(?:_\d+)?\Z")
-TWO_WEEKS = timedelta(days=14)
 
 
 @dataclass(frozen=True)
@@ -73,17 +70,20 @@ def standing(
         changed = files.file(last, per_dir).stat().st_mtime
         newest = times.get(last, datetime.fromtimestamp(changed, timezone.utc))
     problems = _silence(newest, now, expected)
-    found = _snapshots(repository, snapshots) if snapshots else []
+    found = copies.listed(repository, snapshots) if snapshots else []
     if snapshots:
         born = min(times.values(), default=now)
-        problems += _continuity([when for _name, when in found], born, now, expected)
+        wanted = copies.Continuity(
+            expected.snapshot_age_hours, expected.snapshot_gap_hours, expected.snapshot_count
+        )
+        problems += copies.continuity([one.time for one in found], born, now, wanted)
     counted = _counted(counters)
     problems += _refusal(counted.get("last_refusal"), now, expected)
     return Standing(
         size=sum(layout.values()),
         transaction=last,
         transaction_time=newest.isoformat(timespec="seconds") if newest else None,
-        snapshots=[{"name": name, "time": when.isoformat()} for name, when in found],
+        snapshots=[one.to_dict() for one in found],
         refusals=dict(counted.get("refusals") or {}),
         last_refusal=counted.get("last_refusal"),
         closed_until=_closed(lock),
@@ -111,40 +111,6 @@ def _refusal(last: object, now: datetime, expected: Expectations) -> list[str]:
         return []
     told = f"{last.get('identity')} was refused {last.get('kind')} at {when:%Y-%m-%d %H:%M} UTC"
     return [f"{told}: {last.get('detail')}"]
-
-
-def _snapshots(repository: Path, folder: Path) -> list[tuple[str, datetime]]:
-    found = []
-    for path in folder.glob(f"{repository.name}.*") if folder.is_dir() else ():
-        match = _SNAPSHOT.match(path.name[len(repository.name) + 1 :])
-        if match is None:
-            continue
-        text = match[1]
-        form = "%Y%m%dT%H%M%S%z" if len(text) > 13 else "%Y%m%dT%H%M"
-        when = datetime.strptime(text, form)
-        # btrbk's short form is local time.
-        found.append((path.name, when.astimezone(timezone.utc)))
-    return sorted(found, key=lambda one: one[1], reverse=True)
-
-
-def _continuity(
-    times: list[datetime], born: datetime, now: datetime, expected: Expectations
-) -> list[str]:
-    if not times:
-        return ["there is no snapshot"]
-    problems = []
-    if now - times[0] > timedelta(hours=expected.snapshot_age_hours):
-        problems.append(f"the newest snapshot is of {times[0]:%Y-%m-%d %H:%M} UTC")
-    due = min(expected.snapshot_count, (now - born).days)
-    if len(times) < due:
-        problems.append(f"there are {len(times)} snapshots, {due} are expected")
-    recent = [when for when in times if now - when <= TWO_WEEKS]
-    for later, earlier in zip(recent, recent[1:]):
-        if later - earlier > timedelta(hours=expected.snapshot_gap_hours):
-            problems.append(
-                f"no snapshot between {earlier:%Y-%m-%d %H:%M} and {later:%Y-%m-%d %H:%M} UTC"
-            )
-    return problems
 
 
 def _counted(counters: Path | None) -> dict[str, Any]:

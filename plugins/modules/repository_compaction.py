@@ -48,10 +48,11 @@ options:
     required: true
   snapshot_method:
     description:
-      - V(btrfs) needs a subvolume, V(hardlink) works on any file system, V(auto) chooses.
+      - V(btrfs) needs a subvolume, V(zfs) a dataset that holds repositories and O(snapshots), V(hardlink) works on any
+        file system, V(auto) chooses.
       - With V(none) somebody else is trusted to have made a snapshot.
     type: str
-    choices: [auto, btrfs, hardlink, none]
+    choices: [auto, btrfs, zfs, hardlink, none]
     default: auto
   account:
     description: Account that owns the segments; empty for whoever runs this.
@@ -191,7 +192,7 @@ def main() -> None:
             "state_directory": {"type": "path", "required": True},
             "snapshots": {"type": "path", "required": True},
             "snapshot_method": {
-                "choices": ["auto", "btrfs", "hardlink", "none"],
+                "choices": ["auto", "btrfs", "zfs", "hardlink", "none"],
                 "default": "auto",
             },
             "account": {"type": "str", "default": ""},

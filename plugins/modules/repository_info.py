@@ -33,7 +33,9 @@ options:
     type: path
     required: true
   snapshots:
-    description: Folder with the snapshots, each named like the repository, a dot, and its time.
+    description:
+      - Folder with the snapshots, each named like the repository, a dot, and its time.
+      - On ZFS the snapshots of the dataset that holds this folder count as well.
     type: path
   snapshot_age_hours:
     description: The newest snapshot may be so old.
@@ -86,7 +88,7 @@ transaction_time:
   returned: success
   type: str
 snapshots:
-  description: Name and time of the snapshots, newest first.
+  description: Name, path of the repository in it, and time of the snapshots, newest first.
   returned: success
   type: list
   elements: dict

@@ -192,6 +192,12 @@ class Cloud:
                 r"/v1/storage_boxes/(\d+)",
                 lambda q, b, n: one("storage_box", self.storage_boxes, n),
             ),
+            # The client reads a box again by changing nothing of it.
+            (
+                "PUT",
+                r"/v1/storage_boxes/(\d+)",
+                lambda q, b, n: one("storage_box", self.storage_boxes, n),
+            ),
             ("GET", r"/v1/storage_boxes/(\d+)/snapshots", self.list_snapshots),
             ("POST", r"/v1/storage_boxes/(\d+)/actions/enable_snapshot_plan", self.plan),
             (
@@ -397,6 +403,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.handle_one("POST")
+
+    def do_PUT(self) -> None:
+        self.handle_one("PUT")
 
     def do_DELETE(self) -> None:
         self.handle_one("DELETE")
