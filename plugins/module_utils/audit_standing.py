@@ -58,8 +58,11 @@ def standing(
     expected = expected or Expectations()
     now = now or datetime.now(timezone.utc)
     files = Segments(repository)
+    found = copies.listed(repository, snapshots) if snapshots else []
+    told = [one.to_dict() for one in found]
     if not (repository / "config").exists():
-        return Standing(problems=[f"there is no repository at {repository}"])
+        # Its snapshots are what is left of it.
+        return Standing(snapshots=told, problems=[f"there is no repository at {repository}"])
     layout = files.layout()
     times = files.times()
     per_dir = files.config().segments_per_dir
@@ -70,7 +73,6 @@ def standing(
         changed = files.file(last, per_dir).stat().st_mtime
         newest = times.get(last, datetime.fromtimestamp(changed, timezone.utc))
     problems = _silence(newest, now, expected)
-    found = copies.listed(repository, snapshots) if snapshots else []
     if snapshots:
         born = min(times.values(), default=now)
         wanted = copies.Continuity(
@@ -83,7 +85,7 @@ def standing(
         size=sum(layout.values()),
         transaction=last,
         transaction_time=newest.isoformat(timespec="seconds") if newest else None,
-        snapshots=[one.to_dict() for one in found],
+        snapshots=told,
         refusals=dict(counted.get("refusals") or {}),
         last_refusal=counted.get("last_refusal"),
         closed_until=_closed(lock),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ FOLDER = "/root/.zfs/snapshot"
 
 def play(world: World, name: str, *arguments: str) -> tuple[int, str]:
     done = world.run(
-        "ansible-playbook", "--inventory", str(world.inventory), f"playbooks/{name}.yml", *arguments
+        *("ansible-playbook", "--inventory", str(world.inventory), f"playbooks/{name}.yml"),
+        *("-e", f"custody_borg={Path(sys.executable).parent / 'borg'}", *arguments),
     )
     return done.returncode, done.stdout + done.stderr
 

@@ -128,6 +128,13 @@ def test_a_repository_that_is_gone(tmp_path: Path) -> None:
     assert found.problems == [f"there is no repository at {tmp_path / 'acme'}"]
 
 
+def test_what_is_left_of_a_repository_that_is_gone(tmp_path: Path) -> None:
+    folder = snapshots(tmp_path / "snapshots", [2, 26])
+    found = standing(tmp_path / "acme", snapshots=folder)
+    assert len(found.snapshots) == 2
+    assert Path(found.snapshots[0]["path"]).is_dir()
+
+
 def test_the_module(lived_in: World, tmp_path: Path) -> None:
     Lockout(lived_in.lock).close("run", 100, wait=0)
     given = {
