@@ -28,6 +28,7 @@ from . import status as status_files
 from .agent_version import find as find_version
 from .assemble import Assembly, Problem
 from .borg import Borg
+from .borg_codes import WARNING
 from .classify import Classifier
 from .config import BoxConfig
 from .copies import RunDirectory
@@ -85,13 +86,12 @@ class Backup:
     def run(self) -> dict[str, Any]:
         """Back up; returns the status, which is also written. Raises only when it cannot run."""
         refused: CouldNotRun | None = None
-        identity = lookup(self._config.user)
         gc.disable()  # one run, then the process ends: cycles are not worth a search
         try:
             with self._lock(), _told_to_stop(), contextlib.ExitStack() as stack:
                 try:
                     self._begin()
-                    self._work(identity, stack)
+                    self._work(stack)
                 except LifeboatError as error:
                     refused = error if isinstance(error, CouldNotRun) else None
                     self._problems.append(Problem(True, error.message, error.hint))
@@ -118,8 +118,9 @@ class Backup:
             self._config.metrics_file,
         )
 
-    def _work(self, identity: Identity, stack: contextlib.ExitStack) -> None:
+    def _work(self, stack: contextlib.ExitStack) -> None:
         config = self._config
+        identity = lookup(config.user)
         home, descriptor = open_home(config.home, identity.uid)
         stack.callback(os.close, descriptor)
         self._run_directory.prepare()
@@ -394,12 +395,15 @@ def _told_to_stop() -> Iterator[None]:
 def _from_borg(target: Target, home: str, held: frozenset[str]) -> list[Problem]:
     """borg's own warnings: a file that changes while it is read is expected of a held database."""
     changed, others = [], []
-    for warning in target.created.warnings if target.created else ():
+    created = target.created
+    if created is None or created.code.severity != WARNING:
+        return []  # what it says besides, such as that it removed a stale lock, is no warning
+    for warning in created.warnings:
         if warning.msgid == "FileChangedWarning":
             path = warning.text.rpartition(": ")[0]
             if path.removeprefix(f"{home}/") not in held:
                 changed.append(printable(path.removeprefix(f"{home}/")))
-        elif warning.msgid != "BackupFileNotFoundError":  # the listing shows what is missing
+        elif warning.msgid not in ("", "BackupFileNotFoundError"):  # the listing shows the missing
             others.append(warning.text)
     problems = [Problem(False, f"borg on {target.config.name}: {text}") for text in others[:_FEW]]
     if changed:

@@ -192,7 +192,8 @@ def test_a_full_disk_is_told_in_the_room_kept_for_that(box: Box) -> None:
             assert json.loads((box.state / "status.json").read_bytes()) == status
             assert 'success{agent="acme"} 0' in (box.root / "lifeboat.prom").read_text()
         (box.state / "filler").unlink()
-        assert box.backup()["result"] == "success"
+        status = box.backup()
+        assert status["result"] == "success", status["problems"]
     finally:
         subprocess.run(["umount", str(box.state)], check=True)
 
@@ -228,11 +229,15 @@ def test_metrics_that_cannot_be_written_do_not_prevent_the_backup(box: Box) -> N
     assert json.loads((box.state / "status.json").read_bytes())["result"] == "success"
 
 
-def test_a_run_that_finds_no_home_leaves_its_reason(box: Box) -> None:
+@pytest.mark.parametrize(
+    ("setting", "value"), [("home", "/nonexistent/home"), ("user", "no-such-user")]
+)
+def test_a_run_that_cannot_begin_leaves_its_reason(box: Box, setting: str, value: str) -> None:
     assert box.backup()["result"] == "success"
-    box.home.rmdir()
+    box.settings[setting] = value
     with pytest.raises(CouldNotRun):
         box.backup()
     status = json.loads((box.state / "status.json").read_bytes())
     assert status["result"] == "failed"
-    assert str(box.home) in status["message"]
+    assert value in status["message"]
+    assert 'success{agent="acme"} 0' in (box.state / "metrics.prom").read_text(encoding="utf-8")
