@@ -15,7 +15,6 @@ import json
 import os
 import pwd
 import random
-import shutil
 import sqlite3
 import sys
 from contextlib import closing
@@ -122,10 +121,13 @@ def contents(path: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def owner(path: Path) -> list[Any]:
+def owner(path: Path, home: Path) -> list[Any]:
+    """With the time of the last change, except where SQLite makes and removes files of its own."""
     info = path.lstat()
     user, group = pwd.getpwuid(info.st_uid).pw_name, grp.getgrgid(info.st_gid).gr_name
-    return [oct(info.st_mode), user, group, info.st_mtime_ns]
+    with_databases = {home / Path(name).parent for name in (*DATABASES, NEW_DATABASE)}
+    times = [] if path in with_databases else [info.st_mtime_ns]
+    return [oct(info.st_mode), user, group, *times]
 
 
 def database(path: Path, text: str) -> None:
@@ -149,6 +151,7 @@ def write(path: Path, data: bytes) -> None:
 
 def make(user: str, home: Path) -> None:
     rng = random.Random(5)
+    owned = pwd.getpwnam(user)
     canaries = {}
     for path in FILES:
         write(home / path, f"{path}\n".encode() + rng.randbytes(300).hex().encode())
@@ -165,7 +168,7 @@ def make(user: str, home: Path) -> None:
         (home / path).mkdir(parents=True)
     odd(home)
     for place in [home, *home.rglob("*")]:
-        shutil.chown(place, user, user, follow_symlinks=False)
+        os.chown(place, owned.pw_uid, owned.pw_gid, follow_symlinks=False)
         if not place.is_symlink():
             place.chmod(
                 rng.choice([0o700, 0o750, 0o755] if place.is_dir() else [0o600, 0o640, 0o664])
@@ -204,7 +207,7 @@ def precious(home: Path) -> Json:
     found: Json = {}
     for place in {*places, *(p.parent for p in places)}:
         name = os.fsencode(place.relative_to(home))
-        value: Json = {"owner": owner(place)}
+        value: Json = {"owner": owner(place, home)}
         if place.is_symlink():
             value["target"] = os.readlink(place)
         elif str(place.relative_to(home)) in DATABASES:
@@ -224,7 +227,7 @@ def compare(home: Path) -> Json:
         if not os.path.lexists(place):
             different[name] = "is missing"
             continue
-        seen: Json = {"owner": owner(place)}
+        seen: Json = {"owner": owner(place, home)}
         for key, look in (("target", os.readlink), ("contents", contents), ("sha256", digest)):
             if key in expected:
                 seen[key] = look(place)

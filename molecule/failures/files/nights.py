@@ -32,7 +32,7 @@ STATUS = Path(f"/var/lib/lifeboat/{AGENT}/status.json")
 METRICS = Path(f"/var/lib/metrics/lifeboat-{AGENT}.prom")
 SEEN = Path("/var/tmp/seen")
 BLOB = HOME / "workspace" / "photo"
-BLOB_SIZE = 12_000_000
+BLOB_SIZE = 8_000_000
 WITHHELD = {".env", "config.yaml"}
 
 Json = dict[str, Any]
@@ -43,7 +43,7 @@ def run(*argv: str, **more: Any) -> subprocess.CompletedProcess[str]:
 
 
 def shown() -> dict[str, str]:
-    names = "ActiveState,Result,MainPID,ExecMainStatus,ControlGroup,InvocationID"
+    names = "ActiveState,Result,MainPID,ExecMainStatus"
     lines = run("systemctl", "show", "--property", names, UNIT).stdout.splitlines()
     return dict(line.split("=", 1) for line in lines)
 
@@ -59,6 +59,14 @@ def metric(name: str) -> float:
     raise KeyError(name)
 
 
+def hashed(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def fingerprint(home: Path) -> dict[str, list[Any]]:
     """All but the database, which lives, and what does not go into archives as it is."""
     found: dict[str, list[Any]] = {}
@@ -67,7 +75,7 @@ def fingerprint(home: Path) -> dict[str, list[Any]]:
         if name.startswith("state.db") or name in WITHHELD:
             continue
         info = path.lstat()
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        digest = hashed(path) if path.is_file() else ""
         times = [] if path.is_dir() else [info.st_mtime_ns]
         found[name] = [digest, oct(info.st_mode), info.st_uid, info.st_gid, *times]
     return found
@@ -90,15 +98,26 @@ def remember() -> None:
         record.rename(SEEN / f"{AGENT}-{begun}.json")
 
 
-def members(group: str) -> dict[int, str]:
-    """The processes of a unit or, by hand, of a process and its children."""
+def members() -> dict[int, str]:
+    """The processes of the unit and their names."""
     found = {}
-    for number in run("cat", f"/sys/fs/cgroup{group}/cgroup.procs").stdout.split():
+    for entry in Path("/proc").iterdir():
         try:
-            found[int(number)] = Path(f"/proc/{number}/comm").read_text().strip()
+            if entry.name.isdigit() and UNIT in (entry / "cgroup").read_text():
+                found[int(entry.name)] = (entry / "comm").read_text().strip()
         except OSError:
             continue
     return found
+
+
+def left_over() -> int:
+    """Processes of borg, a moment after their parent is gone."""
+    for _try in range(100):
+        count = int(run("pgrep", "--count", "--full", "borg create|borg list").stdout)
+        if not count:
+            break
+        time.sleep(0.05)
+    return count
 
 
 def kill(target: str, process: subprocess.Popen[bytes] | None) -> bool:
@@ -108,12 +127,10 @@ def kill(target: str, process: subprocess.Popen[bytes] | None) -> bool:
         return True
     if target == "unit":
         return run("systemctl", "kill", "--signal=SIGKILL", UNIT).returncode == 0
-    unit = shown()
     if target == "command":
-        victims = [int(unit["MainPID"])]
+        victims = [int(shown()["MainPID"])]
     else:
-        procs = members(unit["ControlGroup"])
-        victims = [pid for pid, comm in procs.items() if comm.startswith(target)]
+        victims = [pid for pid, name in members().items() if target in name]
     for pid in victims:
         if pid:
             try:
@@ -175,7 +192,7 @@ def one_kill(target: str, after: float) -> Json | None:
         "message": told["message"],
         "success_metric": metric("success"),
         "attempt_metric_is_new": metric("last_attempt_timestamp_seconds") >= int(begun),
-        "left": run("pgrep", "--count", "--full", "borg create|borg list").stdout.strip(),
+        "left": left_over(),
     }
 
 
@@ -235,19 +252,37 @@ def database_is_whole(path: Path) -> str:
     return ""
 
 
+def against_manifest(archive: str, folder: Path) -> str:
+    """'' or what is wrong with an archive of which nobody has a record but its own."""
+    place = folder / f"run/lifeboat/{AGENT}/manifest.json"
+    if not place.exists():
+        return "has no manifest"
+    manifest = json.loads(place.read_bytes())
+    if manifest["archive"] != archive:
+        return f"has the manifest of {manifest['archive']}"
+    home = folder / "home/kit/agent"
+    wrong = [
+        entry["path"]
+        for entry in manifest["entries"]
+        if entry["stored"] == "home"
+        and (
+            not os.path.lexists(home / entry["path"])
+            or (entry["sha256"] and hashed(home / entry["path"]) != entry["sha256"])
+        )
+    ]
+    return f"{len(wrong)} entries differ, such as {wrong[:3]}" if wrong else ""
+
+
 def judge(archive: str, folder: Path) -> str:
     """'' or what is wrong with an extracted archive."""
+    wrong = against_manifest(archive, folder)
     record = SEEN / f"{archive}.json"
-    if not record.exists():
-        return "nobody saw it begin"
-    expected = json.loads(record.read_bytes())
-    found = fingerprint(folder / "home/kit/agent")
-    if found != expected:
+    if not wrong and record.exists():
+        expected, found = json.loads(record.read_bytes()), fingerprint(folder / "home/kit/agent")
         different = [n for n in {*found, *expected} if found.get(n) != expected.get(n)]
-        return f"{len(different)} entries differ, such as {sorted(different)[:3]}"
-    if not (folder / f"run/lifeboat/{AGENT}/manifest.json").exists():
-        return "has no manifest"
-    return database_is_whole(folder / "home/kit/agent/state.db")
+        if different:
+            wrong = f"{len(different)} entries differ, such as {sorted(different)[:3]}"
+    return wrong or database_is_whole(folder / "home/kit/agent/state.db")
 
 
 def whole(*wanted: str) -> Json:
@@ -255,14 +290,15 @@ def whole(*wanted: str) -> Json:
     wrong = {}
     for archive in archives:
         folder = Path("/var/tmp/extracted")
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
         borg("extract", f"::{archive}", cwd=folder)
         problem = judge(archive, folder)
         if problem:
             wrong[archive] = problem
-        shutil.rmtree(folder)
     borg("check", "--archives-only")
-    return {"archives": len(archives), "wrong": wrong}
+    recorded = [archive for archive in archives if (SEEN / f"{archive}.json").exists()]
+    return {"archives": len(archives), "recorded": len(recorded), "wrong": wrong}
 
 
 def extract(agent: str, place: Path) -> None:
