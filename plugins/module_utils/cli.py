@@ -57,6 +57,67 @@ examples:
 """
 
 
+_COMMANDS = {
+    "backup": (
+        "back up now",
+        """\
+Sorts every entry of the home by the agent's profile, holds its databases at one point while the
+agent works on, archives into every repository, and compares what each of them lists afterwards
+with what was to be archived. What no rule knows is kept when no secret is found in it, and named.
+
+On a terminal a line shows the progress; else one is written every ten seconds. At night systemd
+does the same by lifeboat-backup@AGENT.service, where less is allowed: prefer it by hand as well.
+""",
+        """\
+exit status: 0 all archives are there and as they should be, also with warnings; 1 at least one
+             agent's backup failed; 2 at least one could not begin
+examples:    lifeboat backup acme
+             lifeboat backup acme --json | jq .problems
+             systemctl start lifeboat-backup@acme
+""",
+    ),
+    "audit": (
+        "show what would be archived, before any backup exists",
+        """\
+Reads the home as a backup would and shows by class what would be kept, scrubbed, withheld and left
+out, with sizes; its databases; what no rule knows; which values would be scrubbed; and where the
+secret scan hits. Nothing is written, no repository is needed, no database is opened.
+""",
+        """\
+exit status: 0 shown, whatever was found; 2 it could not be read
+examples:    lifeboat audit acme
+             lifeboat audit acme --all | grep -i token
+""",
+    ),
+    "status": (
+        "show the outcome of the last run",
+        """\
+Shows when the last backup was tried, when one succeeded, what was archived where, what was
+unknown, and what went wrong, with what to do about it. A run that is at work is told from one
+that was killed.
+""",
+        """\
+exit status: 0 the last run succeeded, or one is at work; 1 it failed or was killed, there was
+             none, or the agent was restored and is not paired yet
+examples:    lifeboat status
+             lifeboat status acme --json | jq -r .last_success
+""",
+    ),
+    "verify": (
+        "compare the last archive with its manifest",
+        """\
+Reads the manifest out of the last archive in every repository and compares it with the archive's
+own listing: nothing missing, nothing that should not be there. It does not read all the data back;
+a drill does.
+""",
+        """\
+exit status: 0 good in every repository; 1 not good, or not to be reached; 2 it could not run
+examples:    lifeboat verify acme
+""",
+    ),
+}
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
@@ -67,13 +128,14 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--version", action="version", version=f"lifeboat {VERSION}")
     commands = result.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, text in (
-        ("backup", "back up now"),
-        ("audit", "show what would be archived, before any backup exists"),
-        ("status", "show the outcome of the last run"),
-        ("verify", "compare the last archive with its manifest"),
-    ):
-        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    for name, (text, description, epilog) in _COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command.add_argument(
             "agent", nargs="?", help="name of the agent (default: all of this box)"
         )

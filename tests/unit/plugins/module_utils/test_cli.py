@@ -155,6 +155,13 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for word in ("exit status:", "files:", "environment:", "examples:", "lifeboat backup"):
         assert word in out
+    for command in ("backup", "audit", "status", "verify"):
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        out = capsys.readouterr().out
+        assert f"lifeboat {command} " in out.partition("examples:")[2]
+        assert "exit status:" in out
+        assert max(map(len, out.splitlines())) <= 100
     with pytest.raises(SystemExit) as raised:
         cli.main(["explode"])
     assert raised.value.code == 2
