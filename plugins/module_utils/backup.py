@@ -33,7 +33,7 @@ from .classify import Classifier
 from .config import BoxConfig
 from .copies import RunDirectory
 from .databases import Databases
-from .errors import CouldNotRun, LifeboatError
+from .errors import CouldNotRun, LifeboatError, ToldToStop
 from .export import Export
 from .listing import Comparer, Comparison
 from .look import Cache, Looker
@@ -369,10 +369,6 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-class ToldToStop(BaseException):
-    """SIGTERM. No error of a repository, and not to be taken for one on the way up."""
 
 
 @contextlib.contextmanager

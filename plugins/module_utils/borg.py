@@ -240,6 +240,10 @@ class CreateSession:
         """Take what borg says for a while; False once it has ended."""
         return self._running.pump(seconds)
 
+    def close(self) -> None:
+        """End of the paths; pump says when borg has ended."""
+        self._running.close()
+
     def finish(self) -> Created:
         """End of the paths: wait for the archive, or raise BorgError."""
         completed = self._running.finish()

@@ -29,3 +29,7 @@ class CouldNotRun(LifeboatError):
     """The run never began: usage, configuration, privilege."""
 
     exit_code = 2
+
+
+class ToldToStop(BaseException):
+    """SIGTERM. No error of a repository, and not to be taken for one on the way up."""

@@ -44,6 +44,9 @@ class Running(Protocol):
     def pump(self, seconds: float) -> bool:
         """Take what the command has to say for a while; False once it has said its last."""
 
+    def close(self) -> None:
+        """No more input; the end is waited for by pump and finish."""
+
     def finish(self) -> Completed:
         """Close the input and wait for the end."""
 
@@ -158,9 +161,12 @@ class Process:
     def _speaks(self) -> bool:
         return any(key.data is not None for key in self._selector.get_map().values())
 
-    def finish(self) -> Completed:
+    def close(self) -> None:
         self._closing = True
         self._watch_input()
+
+    def finish(self) -> Completed:
+        self.close()
         while self._selector.get_map():
             self._pump(None)
         code = self._process.wait()

@@ -13,7 +13,7 @@ from typing import Any
 
 from .borg import Access, Borg, Created, CreateSession, Progress
 from .config import BoxConfig, RepositoryConfig
-from .errors import CouldNotRun, LifeboatError
+from .errors import CouldNotRun, LifeboatError, ToldToStop
 from .listing import Comparer, Comparison
 from .process import Runner, encode_paths
 
@@ -22,6 +22,7 @@ OnProgress = Callable[[str, Progress], None]
 # How far borg may lag behind when the last entries are read, and how long it may stand still.
 _LAG_FILES = 150
 _STILL_SECONDS = 8.0
+_TURN_SECONDS = 0.05  # for each repository while several are waited for
 
 
 @dataclasses.dataclass
@@ -158,25 +159,48 @@ class Archiving:
         return done < self._files - _LAG_FILES and still < _STILL_SECONDS
 
     def complete(self) -> None:
-        """The end of the paths: one repository that fails does not stop the others."""
-        for target in self.targets:
-            session, target.session = target.session, None
-            if session is None:
-                continue
-            begun = time.monotonic()
-            try:
-                target.created = session.finish()
-            except LifeboatError as error:
-                target.error = error
-                continue
-            finally:
-                target.seconds["waited_for_borg"] = round(time.monotonic() - begun, 3)
-            if target.created.repository_id != target.config.id:
+        """The end of the paths: one repository that fails or hangs does not keep back the others."""
+        begun = time.monotonic()
+        waiting = [target for target in self.targets if target.session is not None]
+        try:
+            for target in waiting:
+                if target.session is not None:
+                    target.session.close()
+            while waiting:
+                for target in tuple(waiting):
+                    if len(waiting) == 1 or _has_ended(target):
+                        self._complete(target, begun)
+                        waiting.remove(target)
+        except (ToldToStop, KeyboardInterrupt):
+            if all(target.created is None for target in self.targets):
+                raise
+            for target in waiting:
+                if target.session is None:
+                    continue
                 target.error = LifeboatError(
-                    f"{target.config.name}: the archive went to repository "
-                    f"{target.created.repository_id[:12]}, not to the pinned one",
-                    hint="do not trust that repository; see playbooks/rollback.yml",
+                    f"{target.config.name}: the run was told to stop while it waited for this "
+                    "repository; the others have the archive",
+                    hint="look at the storage host and the way to it, then start a backup",
                 )
+            self.abort()
+
+    def _complete(self, target: Target, begun: float) -> None:
+        if target.session is None:
+            return
+        try:
+            target.created = target.session.finish()
+        except LifeboatError as error:
+            target.session, target.error = None, error
+            return
+        finally:
+            target.seconds["waited_for_borg"] = round(time.monotonic() - begun, 3)
+        target.session = None
+        if target.created.repository_id != target.config.id:
+            target.error = LifeboatError(
+                f"{target.config.name}: the archive went to repository "
+                f"{target.created.repository_id[:12]}, not to the pinned one",
+                hint="do not trust that repository; see playbooks/rollback.yml",
+            )
 
     def abort(self) -> None:
         """No archive comes into being where none was completed."""
@@ -208,3 +232,7 @@ class Archiving:
                     f"{target.comparison.describe()}",
                     hint="the next run tries again; if it stays, somebody else writes there",
                 )
+
+
+def _has_ended(target: Target) -> bool:
+    return target.session is None or not target.session.pump(_TURN_SECONDS)

@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import stat
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -664,3 +668,97 @@ def test_a_folder_swapped_for_a_link_while_borg_reads_is_an_alarm(
     assert status["result"] == "failed"
     assert "replaced" in status["message"]
     assert "shadow" in status["message"]
+
+
+@contextlib.contextmanager
+def occupied(box: Box, name: str) -> Iterator[None]:
+    """Another client holds the repository's lock for as long as the block lasts."""
+    repository = box.root / name / "repository"
+    argv = [box.borg, "with-lock", str(repository), "sleep", "300"]
+    holder = subprocess.Popen(
+        argv,
+        env={**box.environment(name), "BORG_BASE_DIR": str(box.root / "other")},
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: (repository / "lock.exclusive").exists())
+        yield
+    finally:
+        os.killpg(holder.pid, signal.SIGTERM)
+        holder.wait(20)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def archives(box: Box, name: str) -> list[str]:
+    """What stands in a repository, also while somebody works on it."""
+    done = subprocess.run(
+        [box.borg, "list", "--bypass-lock", "--short", str(box.root / name / "repository")],
+        env={**box.environment(name), "BORG_BASE_DIR": str(box.root / "looker")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.split() if done.returncode == 0 else []
+
+
+def test_one_repository_that_hangs_keeps_nothing_from_the_other(tmp_path: Path) -> None:
+    box = Box(tmp_path, engine.find_borg(), ("vault1", "vault2"))
+    write(box.home / "SOUL.md")
+    box.settings["lock_wait"] = 120
+    with futures.ThreadPoolExecutor(1) as pool:
+        with occupied(box, "vault1"):
+            running = pool.submit(box.backup)
+            wait_for(lambda: archives(box, "vault2") != [])
+            assert not running.done()
+            assert archives(box, "vault1") == []
+        status = running.result(timeout=60)
+    assert status["result"] == "success"
+    assert archives(box, "vault1") == archives(box, "vault2") == [status["archive"]]
+
+
+def test_a_run_that_is_stopped_while_one_hangs_counts_for_the_other(tmp_path: Path) -> None:
+    box = Box(tmp_path, engine.find_borg(), ("vault1", "vault2"))
+    write(box.home / "SOUL.md")
+    box.settings["lock_wait"] = 120
+
+    def stop() -> None:
+        wait_for(lambda: archives(box, "vault2") != [])
+        time.sleep(1)  # until borg has ended
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with occupied(box, "vault1"), futures.ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(stop)
+        status = box.backup()
+        stopping.result()
+    assert status["result"] == "failed"
+    assert "told to stop" in status["repositories"]["vault1"]["error"]
+    assert status["repositories"]["vault2"]["success"]
+    assert status["repositories"]["vault2"]["listing"]
+    assert archives(box, "vault1") == []
+
+
+def test_repositories_have_nothing_in_common(tmp_path: Path) -> None:
+    box = Box(tmp_path, engine.find_borg(), ("vault1", "vault2"))
+    write(box.home / "SOUL.md")
+    status = box.backup()
+    one, two = (box.repositories[number] for number in (0, 1))
+    assert one["id"] != two["id"]
+    assert one["base_dir"] != two["base_dir"]
+    keys = [sorted(Path(item["keys_dir"]).iterdir())[0].read_text() for item in (one, two)]
+    assert keys[0] != keys[1]
+    ids = [status["repositories"][name]["archive_id"] for name in ("vault1", "vault2")]
+    assert ids[0] != ids[1]
+    # The one's key opens nothing of the other.
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run(
+            [box.borg, "list", two["url"]],
+            env={**box.environment("vault2"), "BORG_KEYS_DIR": str(one["keys_dir"])},
+            check=True,
+            capture_output=True,
+        )

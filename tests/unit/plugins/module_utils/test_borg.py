@@ -101,6 +101,9 @@ class Recorded:
             def pump(self, seconds: float) -> bool:
                 return False
 
+            def close(self) -> None:
+                return None
+
             def finish(self) -> Completed:
                 return recorded.run(argv, env=env, pass_fds=pass_fds)
 
