@@ -226,8 +226,8 @@ def test_a_killed_drill_leaves_what_ends_by_itself_and_the_next_removes_it(world
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 120
-    while not (world.boxes() and "lifeboat-grant" in world.granted("a0")):
+    deadline = time.monotonic() + 600
+    while not world.boxes():
         assert process.poll() is None, "the drill ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.5)
