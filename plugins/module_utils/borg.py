@@ -244,6 +244,10 @@ class CreateSession:
         """End of the paths; pump says when borg has ended."""
         self._running.close()
 
+    def has_read_all(self) -> bool:
+        """Whether borg has read every path that it was fed; it need not have archived it."""
+        return self._running.has_read_all()
+
     def finish(self) -> Created:
         """End of the paths: wait for the archive, or raise BorgError."""
         completed = self._running.finish()

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import os
 import selectors
 import signal
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -46,6 +49,9 @@ class Running(Protocol):
 
     def close(self) -> None:
         """No more input; the end is waited for by pump and finish."""
+
+    def has_read_all(self) -> bool:
+        """Whether nothing that it was fed is left to read."""
 
     def finish(self) -> Completed:
         """Close the input and wait for the end."""
@@ -157,6 +163,12 @@ class Process:
         while self._speaks() and time.monotonic() < deadline:
             self._pump(max(0.0, deadline - time.monotonic()))
         return self._speaks()
+
+    def has_read_all(self) -> bool:
+        if self._pending or self._stdin.closed:
+            return not self._pending
+        left = fcntl.ioctl(self._stdin.fileno(), termios.FIONREAD, bytes(4))
+        return not int.from_bytes(left, sys.byteorder)
 
     def _speaks(self) -> bool:
         return any(key.data is not None for key in self._selector.get_map().values())

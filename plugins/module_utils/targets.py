@@ -19,10 +19,12 @@ from .process import Runner, encode_paths
 
 OnProgress = Callable[[str, Progress], None]
 
-# How far borg may lag behind when the last entries are read, and how long it may stand still.
+# How far borg may lag behind when the last entries are read, and how long it may stand still. It
+# reports its progress every 0.2 s while it works, and not at all while it waits for more paths.
 _LAG_FILES = 150
 _STILL_SECONDS = 8.0
 _TURN_SECONDS = 0.05  # for each repository while several are waited for
+_WAITS_FOR_PATHS_SECONDS = 0.3
 
 
 @dataclasses.dataclass
@@ -154,9 +156,13 @@ class Archiving:
     def _lags(self, target: Target, begun: float) -> bool:
         if target.session is None:
             return False
+        target.session.feed(b"")  # hear what it said meanwhile
         done = target.progress.files if target.progress else 0
-        still = time.monotonic() - max(target.moved, begun)
-        return done < self._files - _LAG_FILES and still < _STILL_SECONDS
+        if done >= self._files - _LAG_FILES:
+            return False
+        if target.session.has_read_all():
+            return time.monotonic() - (target.moved or begun) < _WAITS_FOR_PATHS_SECONDS
+        return time.monotonic() - max(target.moved, begun) < _STILL_SECONDS
 
     def complete(self) -> None:
         """The end of the paths: one repository that fails or hangs does not keep back the others."""

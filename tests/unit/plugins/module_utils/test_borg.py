@@ -104,6 +104,9 @@ class Recorded:
             def close(self) -> None:
                 return None
 
+            def has_read_all(self) -> bool:
+                return True
+
             def finish(self) -> Completed:
                 return recorded.run(argv, env=env, pass_fds=pass_fds)
 
