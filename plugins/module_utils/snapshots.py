@@ -80,6 +80,8 @@ def continuity(
     times: Sequence[datetime], born: datetime, now: datetime, expected: Continuity
 ) -> list[str]:
     """What is wrong with snapshots of these times, newest first."""
+    # sanoid takes one for the day, one for the week and one for the month at the same moment.
+    times = sorted(set(times), reverse=True)
     if not times:
         return ["there is no snapshot"]
     problems = []

@@ -133,6 +133,20 @@ def test_snapshots_of_zfs_are_found(lived_in: World, dataset: Path) -> None:
     )
 
 
+def test_three_kinds_of_one_moment_are_one_snapshot(lived_in: World, dataset: Path) -> None:
+    log = lived_in.repository / "transactions"
+    born = (datetime.now(timezone.utc) - timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%S.000000")
+    log.write_text(f"transaction 0, UTC time {born}\n" + log.read_text())
+    for daily in list(dataset.parent.glob(".zfs/snapshot/*_daily")):
+        if not (daily / lived_in.repository.name).exists():
+            continue
+        for kind in ("weekly", "monthly"):
+            other = daily.with_name(daily.name.replace("daily", kind))
+            (other / lived_in.repository.name).mkdir(parents=True)
+    found = standing(lived_in.repository, snapshots=dataset)
+    assert found.problems == ["there are 3 snapshots, 7 are expected"]
+
+
 def request(world: World, folder: Path) -> Request:
     return Request(repository=world.repository, mark=Mark("", None, 0, ""), snapshots=folder)
 
