@@ -72,6 +72,8 @@ class Box:
 
     def archives(self) -> list[str]:
         done = self.borg("list", "--short")
+        if done.returncode != 0:
+            raise ServeError(done.stderr or f"rc {done.returncode}")
         return done.stdout.split()
 
 

@@ -96,11 +96,13 @@ def test_kept_out_by_maintenance(world: World) -> None:
     given = {"lock": LOCK, "token": "test"}
     closed = world.module("guarded", "repository_lockout", **given, wait=0)
     assert closed.get("until"), closed
-    for act in ("list", "break the lock", "create"):
-        answer = world.attack("guarded", act)
-        assert answer["refused"]
-        assert "maintenance" in answer["message"], answer
-    world.module("guarded", "repository_lockout", **given, state="open")
+    try:
+        for act in ("list", "break the lock", "create"):
+            answer = world.attack("guarded", act)
+            assert answer["refused"]
+            assert "maintenance" in answer["message"], answer
+    finally:
+        world.module("guarded", "repository_lockout", **given, state="open")
     assert not world.attack("guarded", "list")["refused"]
 
 
