@@ -115,7 +115,7 @@ STOPPED: dict[str, Ending] = {
     "a0": Ending("box dies in mid-drill", COULD_NOT_RUN, "did not answer any more"),
     "a1": Ending("time limit over", COULD_NOT_RUN, "did not answer any more"),
 }
-UNREACHABLE = Ending("repository unreachable", COULD_NOT_RUN, "vault-1")
+UNREACHABLE = Ending("repository unreachable", COULD_NOT_RUN, "the connection was closed")
 NO_SNAPSHOT = Ending("snapshot gone", NOT_PROVEN, "There is no snapshot")
 
 # What cannot be had, by the arguments of the run.
