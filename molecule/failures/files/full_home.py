@@ -154,7 +154,8 @@ def make(user: str, home: Path) -> None:
     owned = pwd.getpwnam(user)
     canaries = {}
     for path in FILES:
-        write(home / path, f"{path}\n".encode() + rng.randbytes(300).hex().encode())
+        text = json.dumps({path: rng.randbytes(300).hex()})
+        write(home / path, f"{text if '.json' in path else f'{path} {text}'}\n".encode())
     for path in NOT_ARCHIVED:
         write(home / path, b"dead weight, or harmful when it comes back\n")
     for path, template in {**SCRUBBED, **SECRET, **NEW}.items():
@@ -233,10 +234,10 @@ def compare(home: Path) -> Json:
                 seen[key] = look(place)
         if seen != expected:
             different[name] = f"{seen} instead of {expected}"
-    linked = (home / "workspace/notes.md").stat().st_ino
-    if (home / "workspace/same-notes.md").stat().st_ino != linked:
+    workspace = home / "workspace"
+    if not different and not os.path.samefile(workspace / "notes.md", workspace / "same-notes.md"):
         different["workspace/same-notes.md"] = "is no hard link any more"
-    if (home / "workspace/sparse").stat().st_blocks * 512 > 10_000_000:
+    if not different and (workspace / "sparse").stat().st_blocks * 512 > 10_000_000:
         different["workspace/sparse"] = "is not sparse any more"
     back = [name for name in NOT_ARCHIVED if os.path.lexists(home / name)]
     return {"compared": len(record["precious"]), "different": different, "should_not_be": back}

@@ -1,4 +1,4 @@
-"""What the tests do on the box, as its root: nights.py kill ROUNDS SEED, or nights.py whole [ARCHIVE].
+"""What the tests do on the box, as its root: nights.py kill ROUNDS SEED SECONDS, or whole [ARCHIVE].
 
 "kill" starts backups of agent kit and kills them with SIGKILL at random moments, in turn the
 whole unit, the command alone, borg alone, ssh alone, and the command when it was started by hand.
@@ -196,13 +196,14 @@ def one_kill(target: str, after: float) -> Json | None:
     }
 
 
-def kill_rounds(rounds: int, seed: int) -> Json:
+def kill_rounds(rounds: int, seed: int, seconds: int) -> Json:
+    """So many kills, or fewer on a machine that is so slow that the time is over before."""
     rng = random.Random(seed)
     lasts = untouched_run()
     seen: list[Json] = []
     missed = 0
     begun = time.time()
-    while len(seen) < rounds:
+    while len(seen) < rounds and time.time() < begun + seconds:
         target = ("unit", "command", "borg", "ssh", "by hand")[len(seen) % 5]
         found = one_kill(target, rng.uniform(0.05, lasts))
         if found is None:
@@ -311,7 +312,7 @@ def extract(agent: str, place: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "kill":
-        print(json.dumps(kill_rounds(int(sys.argv[2]), int(sys.argv[3]))))
+        print(json.dumps(kill_rounds(*map(int, sys.argv[2:]))))
     elif sys.argv[1] == "whole":
         print(json.dumps(whole(*sys.argv[2:])))
     elif sys.argv[1] == "extract":

@@ -46,9 +46,10 @@ def test_every_command_tells_people_and_machines(world: World, command: str) -> 
 def test_progress_on_a_terminal(world: World) -> None:
     """script gives it one; the bar is drawn in place and gone at the end."""
     world.must("box", "sleep 1.1; head -c 60M /dev/urandom > /home/kit/agent/workspace/film")
-    done = world.on("box", "script -qec 'stty cols 100; lifeboat backup kit' /dev/null")
+    terminal = "script -qec 'stty cols 100; lifeboat backup kit' /dev/null | cat -A"
+    done = world.on("box", f"set -o pipefail; {terminal}")
     world.must("box", "rm /home/kit/agent/workspace/film")
     assert done.returncode == 0, done.stdout
-    assert "\rvault-1: " in done.stdout
-    assert "\r" + " " * 99 + "\r" in done.stdout
-    assert "kit: " in done.stdout.rpartition("\r")[2]
+    assert "^Mvault-1: " in done.stdout
+    assert "^M" + " " * 99 + "^M" in done.stdout
+    assert "kit: success in" in done.stdout.rpartition("^M" + " " * 99)[2]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 
 def test_every_archive_is_whole(world: World) -> None:
+    """Extracted and compared with the home of that moment; the database keeps its invariant."""
     result = world.nights("whole")
     assert result["recorded"] > 5
     assert result["wrong"] == {}
