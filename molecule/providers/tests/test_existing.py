@@ -39,7 +39,7 @@ def test_a_drill_that_is_not_proven_leaves_nothing_either(world: World) -> None:
 @pytest.mark.parametrize("name", ["box", "vault-1", "localhost"])
 def test_a_host_that_something_lives_on_is_refused_by_its_group(world: World, name: str) -> None:
     ended = world.drill("existing", "-e", "agent=p0", drill_box_existing_hosts=[name])
-    could_not_run(ended, "must not be drilled on")
+    could_not_run(ended, f"in the way is {name}")
 
 
 def test_an_agents_home_is_found_under_whatever_name(world: World) -> None:
