@@ -12,16 +12,16 @@ import pytest
 
 from ansible_collections.lifeboat.agents.plugins.module_utils import audit, ledger_watch
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[2]
+TESTS = Path(__file__).resolve().parents[1]
+ROOT = TESTS.parents[1]
 THREATS = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
 
 
 def missing(text: str) -> list[str]:
     found = []
     for file, name in re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", text):
-        path = HERE / file
-        if not path.exists() or (name and f"def {name}(" not in path.read_text(encoding="utf-8")):
+        texts = [path.read_text(encoding="utf-8") for path in TESTS.rglob(file)]
+        if not any(f"def {name}(" in text if name else True for text in texts):
             found.append(f"{file}::{name}")
     return found
 
