@@ -365,7 +365,7 @@ def matches(thing: dict[str, Any], query: dict[str, str]) -> bool:
     if "name" in query and thing["name"] != query["name"]:
         return False
     for condition in query.get("label_selector", "").split(","):
-        key, _, value = condition.partition("=")
+        key, _equals, value = condition.partition("=")
         if key and (key not in thing["labels"] or (value and thing["labels"][key] != value)):
             return False
     return True

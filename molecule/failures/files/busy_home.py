@@ -45,7 +45,7 @@ def make(user: str, home: Path) -> None:
         )
         connection.executemany(
             "INSERT INTO messages (content, timestamp) VALUES (?, ?)",
-            [(rng.randbytes(1000).hex(), time.time()) for _ in range(ROWS)],
+            [(rng.randbytes(1000).hex(), time.time()) for _unused in range(ROWS)],
         )
         connection.commit()
     for place in [home, *home.rglob("*")]:

@@ -97,7 +97,7 @@ class Host:
         """Mounts that are no disk of this host, by path."""
         mounts = set()
         for line in (self.root / "proc/self/mountinfo").read_text().splitlines():
-            before, _, after = line.partition(" - ")
+            before, _dash, after = line.partition(" - ")
             if after.split()[0] not in DISKS:
                 mounts.add(before.split()[4].replace("\\040", " "))
         return mounts
@@ -321,7 +321,7 @@ def stop_user(name: str) -> None:
     uid = pwd.getpwnam(name).pw_uid
     run("loginctl", "disable-linger", name, check=False)
     run("systemctl", "stop", f"user@{uid}.service", check=False)
-    for _ in range(20):
+    for _unused in range(20):
         left = processes_of(uid)
         for pid in left:
             with contextlib.suppress(ProcessLookupError):

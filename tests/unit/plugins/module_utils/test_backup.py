@@ -681,7 +681,7 @@ def occupied(box: Box, name: str) -> Iterator[None]:
         start_new_session=True,
     )
     try:
-        wait_for(lambda: (repository / "lock.exclusive").exists())
+        wait_for((repository / "lock.exclusive").exists)
         yield
     finally:
         os.killpg(holder.pid, signal.SIGTERM)
