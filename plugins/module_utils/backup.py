@@ -304,7 +304,7 @@ class Backup:
             cache.save()
         except OSError as error:
             self._problems.append(
-                Problem(False, f"{error.filename}: {error.strerror}: the next run reads all again")
+                Problem(False, f"{self._state}: {error.strerror}: the next run reads all again")
             )
 
     @contextlib.contextmanager

@@ -26,6 +26,8 @@ from .process import Completed, Runner, Running, Subprocesses
 
 DEFAULT_EXECUTABLE = "/usr/local/bin/lifeboat-borg"
 _KEY_MAGIC = "BORG_KEY "
+_FULL = "the disk of the repository host or of this box is full: free space there; nothing was lost"
+_NO_ROOM = {"No space left on device": _FULL, "Disk quota exceeded": _FULL}
 _LIST_FIELDS = "{type} {mode} {uid} {gid} {size} {bpath}{NUL}"
 
 
@@ -33,16 +35,17 @@ class BorgError(LifeboatError):
     """borg failed; `code` is the entry of the table."""
 
     def __init__(self, subcommand: str, code: ExitCode, completed: Completed, msgid: str) -> None:
-        messages = [message.text for message in parse_messages(completed.stderr)]
-        detail = messages[-1] if messages else _last_line(completed.stderr)
+        detail = _telling_line(completed.stderr)
+        full = next((words for words in _NO_ROOM if words in detail), "")
+        hint = _NO_ROOM[full] if full else code.hint
         super().__init__(
             f"borg {subcommand}: {code.meaning}" + (f": {detail}" if detail else ""),
-            hint=code.hint,
+            hint=hint,
             failure={
                 "rc": code.code,
                 "cmd": list(completed.argv),
                 "msgid": msgid or code.name,
-                "hint": code.hint,
+                "hint": hint,
             },
         )
         self.code = code
@@ -132,6 +135,17 @@ class Item(NamedTuple):
     uid: int
     gid: int
     size: int
+
+
+def _telling_line(stderr: bytes) -> str:
+    """What an error is about. A traceback says it in its last line, and a description of the
+    machine follows as a message of its own."""
+    messages = parse_messages(stderr)
+    named = [message.text for message in messages if message.msgid]
+    texts = named or [message.text for message in messages]
+    if not texts:
+        return _last_line(stderr)
+    return _last_line(texts[-1].encode()) if "Traceback" in texts[-1] else texts[-1].strip()
 
 
 def _last_line(data: bytes) -> str:

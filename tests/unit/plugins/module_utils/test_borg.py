@@ -203,6 +203,29 @@ def test_an_error_carries_code_message_id_and_hint(tmp_path: Path) -> None:
     assert error.hint
 
 
+def test_a_full_disk_is_said_in_a_line(tmp_path: Path) -> None:
+    """Recorded: borg 1.4.5 on a repository host without room, cut down to two frames."""
+    traceback = (
+        "OSError: [Errno 28] No space left on device\n\nDuring handling of the above exception, "
+        "another exception occurred:\n\nTraceback (most recent call last):\n\n  File "
+        '"borg/locking.py", line 297, in save\n    with open(self.path, "w") as f:\n\n'
+        "OSError: [Errno 28] No space left on device\n"
+    )
+    lines = [
+        {"type": "log_message", "levelname": "ERROR", "message": traceback, "msgid": "OSError"},
+        {"type": "log_message", "levelname": "ERROR", "message": "\nPlatform: Linux\nPID: 1\n"},
+    ]
+    stderr = "\n".join(map(json.dumps, lines)).encode()
+    with pytest.raises(BorgError) as raised:
+        borg(Recorded((2, b"", stderr)), tmp_path).info()
+    assert (
+        raised.value.message
+        == "borg info: borg failed: OSError: [Errno 28] No space left on device"
+    )
+    assert "disk" in raised.value.hint and "free space" in raised.value.hint
+    assert raised.value.failure["msgid"] == "OSError"
+
+
 def test_a_warning_of_list_or_info_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BorgError):
         borg(Recorded((101, b"{}", b"")), tmp_path).info()
