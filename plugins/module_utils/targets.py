@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .borg import Access, Borg, Created, CreateSession, Progress
+from .borg_lock import forget_dead_locks
 from .config import BoxConfig, RepositoryConfig
 from .errors import CouldNotRun, LifeboatError, ToldToStop
 from .listing import Comparer, Comparison
@@ -103,6 +104,7 @@ class Archiving:
     def begin(self) -> None:
         """Start borg everywhere; it starts up while the home is read."""
         for target in self.targets:
+            forget_dead_locks(target.config.base_dir)
             try:
                 target.session = target.borg.create(
                     self._archive,

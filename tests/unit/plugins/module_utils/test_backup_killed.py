@@ -10,14 +10,17 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.lifeboat.agents.plugins.module_utils.backup import Backup
+from ansible_collections.lifeboat.agents.plugins.module_utils.borg_lock import forget_dead_locks
 from ansible_collections.lifeboat.agents.plugins.module_utils.errors import (
     CouldNotRun,
     LifeboatError,
@@ -228,6 +231,33 @@ def test_metrics_that_cannot_be_written_do_not_prevent_the_backup(box: Box) -> N
         box.backup()
     assert len(archives(box)) == 1
     assert json.loads((box.state / "status.json").read_bytes())["result"] == "success"
+
+
+@pytest.mark.parametrize("owner", ["other-host@1.1-0", "{host}.{parent}-0"])
+def test_a_lock_that_the_power_left_on_the_cache(box: Box, owner: str) -> None:
+    """Of a host that had another name, or with a number that another process has by now."""
+    write(box.home / "SOUL.md")
+    box.settings["lock_wait"] = 2
+    assert box.backup()["result"] == "success"
+    [cache] = (box.root / "vault1" / "borg" / ".cache" / "borg").glob("[0-9a-f]*")
+    host = f"{socket.getfqdn()}@{uuid.getnode()}"
+    name = owner.format(host=host, parent=os.getpid())
+    write(cache / "lock.exclusive" / name, "")
+    who, _dot, number = name.removesuffix("-0").rpartition(".")
+    write(cache / "lock.roster", json.dumps({"exclusive": [[who, int(number), 0]]}))
+    time.sleep(1.1)
+    assert box.backup()["result"] == "success"
+    assert not (cache / "lock.exclusive").exists()
+
+
+def test_the_lock_of_a_borg_at_work_is_left_alone(tmp_path: Path) -> None:
+    lock = tmp_path / ".cache" / "borg" / "ab" / "lock.exclusive"
+    write(lock / "box@1.77-0", "")
+    write(tmp_path / "proc" / "77" / "cmdline", "python3\0/usr/local/bin/lifeboat-borg\0create\0")
+    assert forget_dead_locks(str(tmp_path), tmp_path / "proc") == []
+    write(tmp_path / "proc" / "77" / "cmdline", "bash\0")
+    assert forget_dead_locks(str(tmp_path), tmp_path / "proc") == [str(lock)]
+    assert not lock.exists()
 
 
 @pytest.mark.parametrize(
