@@ -31,6 +31,7 @@ BASE = ".config/molecule/config.yml"  # of all scenarios
 NOT_SHIPPED = (".ci/", ".collections/", ".config/")
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\x1b\]8;;.*?(?:\x1b\\|\x07)")
+OFFENDER = re.compile(r"^(?:FAILED|ERROR|fatal:)\b.*")
 COUNTS = re.compile(r"\b(\d+) (passed|failed|errors?|skipped)\b")
 
 
@@ -63,6 +64,12 @@ class Result:
             if re.search(r"[A-Za-z]{3}", line) and not line.startswith(("WARNING", "[WARNING")):
                 return line.strip("= ")
         return ""
+
+    @property
+    def offenders(self) -> list[str]:
+        """The lines that name what failed, or else the last ones: for who sees only the end."""
+        lines = [line for line in ESCAPES.sub("", self.output).splitlines() if line.strip()]
+        return [line[:400] for line in lines if OFFENDER.match(line)][-10:] or lines[-10:]
 
 
 class CouldNotRun(Exception):
@@ -365,6 +372,8 @@ def summary(results: Sequence[Result], plan: Sequence[tuple[str, Step]]) -> list
         about = (result.detail if result.problem is None else result.problem)[:90]
         name = f"{result.stage:<10} {result.step:<24}"
         lines.append(f"    {verdict}  {name} {result.seconds:6.1f} s  {about}")
+        if result.problem is not None:
+            lines += [f"            | {line}" for line in result.offenders]
     for stage, step in plan[len(results) :]:
         lines.append(f"    not run {stage:<10} {step.name}")
     failed = {result.stage for result in results if result.problem is not None}

@@ -72,6 +72,17 @@ def test_a_failing_step_fails_its_stage_and_hides_no_other(
     assert lines[-1] == "stages: 1 passed, 1 failed"
 
 
+def test_the_summary_names_what_failed(run: Callable[..., tuple[int, list[str]]]) -> None:
+    """Whoever reads the end of a log, such as a CI server's page, need not ask for the whole."""
+    told = "print('FAILED tests/a.py::test_b - assert 1 == 2'); print('words'); raise SystemExit(1)"
+    silent = "print('first'); print('the last words'); raise SystemExit(1)"
+    lines = run(one=[told], two=[silent])[1]
+    end = lines[lines.index("==> Summary") :]
+    assert "            | FAILED tests/a.py::test_b - assert 1 == 2" in end
+    assert "            | words" not in end
+    assert "            | the last words" in end
+
+
 def test_a_command_that_is_missing_fails(stages: ModuleType) -> None:
     result = stages.run_step("one", stages.Step("gone", ["/no/such/command"]))
     assert "No such file" in result.problem
