@@ -14,7 +14,6 @@ prints the same and does nothing.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import secrets
@@ -24,8 +23,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import oauth_provider
 
 USER_HOME = Path.home()
 HOME = USER_HOME / ".hermes"
@@ -117,56 +117,15 @@ def hermes(*arguments: str, profile: str = "", cwd: Path = USER_HOME) -> str:
     return done.stdout
 
 
-def web_token() -> str:
-    """A token of the shape that the portal would give: unsigned, good for a day."""
-
-    def part(content: dict[str, object]) -> str:
-        return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
-
-    claims: dict[str, object] = {"scope": "inference:invoke", "exp": int(time.time()) + 86400}
-    return f"{part({'alg': 'none'})}.{part(claims)}.unsigned"
-
-
 @contextmanager
 def portal(refresh_token: str) -> Iterator[str]:
-    """A stand-in for the login page of a provider, which lets everybody in at once."""
-    answers: dict[str, dict[str, object]] = {
-        "/api/oauth/device/code": {
-            "device_code": "device",
-            "user_code": "ABCD",
-            "verification_uri": "http://127.0.0.1/",
-            "verification_uri_complete": "http://127.0.0.1/ABCD",
-            "expires_in": 60,
-            "interval": 1,
-        },
-        "/api/oauth/token": {
-            "access_token": web_token(),
-            "refresh_token": refresh_token,
-            "token_type": "Bearer",
-            "scope": "inference:invoke",
-            "expires_in": 86400,
-        },
-    }
-
-    class Page(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            body = json.dumps(answers.get(self.path, {})).encode()
-            self.send_response(200 if self.path in answers else 404)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", PORTAL_PORT), Page)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    """The login page of a provider, which gives this refresh token."""
+    page = oauth_provider.server(PORTAL_PORT, oauth_provider.Provider(refresh_token))
+    threading.Thread(target=page.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{PORTAL_PORT}"
     finally:
-        server.shutdown()
+        page.shutdown()
 
 
 def write(path: Path, text: str) -> None:
