@@ -4,7 +4,8 @@
 """Stopping an agent for good before its home is replaced, and starting again what was stopped.
 
 A process that is killed comes back when its unit says so; therefore units are stopped first,
-timers that start them included, and only what belongs to no unit is ended by a signal.
+before them the timers, paths and sockets that start them, and only what belongs to no unit is
+ended by a signal.
 Which units are the agent's is told by what they do, not by a list of names: one of their
 processes has something below the home open, or they run as the agent's user and name the home
 or the agent's runtime.
@@ -31,6 +32,9 @@ from .restore_target import Holder, account_of, holders
 _PROPERTIES = (
     "Id,User,ExecStart,Environment,WorkingDirectory,ActiveState,UnitFileState,Triggers,Unit"
 )
+_TRIGGERS = (".path", ".socket", ".timer")
+_PATTERNS = ("*.service", *(f"*{ending}" for ending in _TRIGGERS))
+_ROUNDS = 3
 _RUNNING = ("active", "activating", "reloading", "deactivating")
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -120,7 +124,7 @@ class Stopper:
         self.patience = patience
 
     def find(self) -> list[Unit]:
-        """The running units that are the agent's, and the timers that would start them."""
+        """The running units that are the agent's, and the timers and the like that start them."""
         by_process = {unit for item in holders(self.home, self.proc) if (unit := self._unit(item))}
         found = set(by_process)
         for user in ("", self.user):
@@ -130,7 +134,8 @@ class Stopper:
             found |= {
                 Unit(item["Id"], user)
                 for item in shown
-                if item["Id"].endswith(".timer")
+                if item["Id"].endswith(_TRIGGERS)
+                and item.get("ActiveState", "active") in _RUNNING
                 and (item.get("Unit") in stopped or item.get("Triggers") in stopped)
             }
         return sorted(found)
@@ -148,9 +153,7 @@ class Stopper:
 
     def stop(self) -> Stopped:
         """Nothing of the agent runs any more, or a refusal that names what does."""
-        units = self.find()
-        for unit in units:
-            self._systemctl(unit, "stop")
+        units = self._stop_units()
         ended: dict[int, Holder] = {}
         for number in (signal.SIGTERM, signal.SIGKILL):
             waited = 0.0
@@ -164,7 +167,19 @@ class Stopper:
                 self.sleep(0.2)
                 waited += 0.2
         self._refuse_what_is_left()
-        return Stopped(tuple(units), tuple(ended.values()))
+        return Stopped(units, tuple(ended.values()))
+
+    def _stop_units(self) -> tuple[Unit, ...]:
+        """What starts others goes first; and once more, should one have come back meanwhile."""
+        stopped: set[Unit] = set()
+        for _round in range(_ROUNDS):
+            running = self.find()
+            for unit in sorted(running, key=lambda unit: (not unit.name.endswith(_TRIGGERS), unit)):
+                self._systemctl(unit, "stop")
+            if stopped >= set(running):
+                break
+            stopped |= set(running)
+        return tuple(sorted(stopped))
 
     def _own(self, found: Iterable[Holder]) -> list[Holder]:
         return [holder for holder in found if holder.user == self.user]
@@ -214,7 +229,7 @@ class Stopper:
     def _show(self, user: str) -> list[dict[str, str]]:
         if user and not os.path.exists(f"/run/user/{self._uid()}/systemd"):
             return []
-        listing = [*manager(user), "show", f"--property={_PROPERTIES}", "*.service", "*.timer"]
+        listing = [*manager(user), "show", f"--property={_PROPERTIES}", *_PATTERNS]
         return parse_show(
             self.runner.run(listing, env=_ENVIRONMENT).stdout.decode("utf-8", "replace")
         )

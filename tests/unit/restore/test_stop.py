@@ -27,6 +27,7 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.restore_stop impor
 )
 from ansible_collections.lifeboat.agents.plugins.modules import agent_stop
 
+KINDS = ("path", "socket", "timer", "service")
 ME = pwd.getpwuid(os.geteuid()).pw_name
 
 SYSTEM = """\
@@ -130,10 +131,53 @@ def test_a_unit_that_names_the_home_is_the_agents(tmp_path: Path) -> None:
     assert stopper.find() == [Unit("x.service")]
 
 
+class Awakening(Systemctl):
+    """A timer, a path and another unit that start the service whenever it was stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running = {"agent.service", "agent.timer", "agent.path", "agent.socket"}
+        self.returns = 1
+
+    def run(self, argv: Sequence[str], *, env: Mapping[str, str], **rest: Any) -> Completed:
+        if "stop" in argv:
+            self.running.discard(argv[-1])
+            if self.running - {"agent.service"} or self.returns:
+                self.returns = 0 if self.running == set() else self.returns
+                self.running.add("agent.service")
+        self.shown = "\n".join(
+            f"Id={name}\nUser={ME}\nTriggers=agent.service\nExecStart={{ path=/opt/roamer/bin }}\n"
+            f"ActiveState={'active' if name in self.running else 'inactive'}\n"
+            for name in ("agent.path", "agent.service", "agent.socket", "agent.timer")
+        )
+        return super().run(argv, env=env, **rest)
+
+
+def test_what_starts_a_unit_is_stopped_before_it_and_what_came_back_is_stopped_again(
+    tmp_path: Path,
+) -> None:
+    systemctl = Awakening()
+    stopper = Stopper(f"{tmp_path}/home", ME, ["roamer"], runner=systemctl, proc=str(tmp_path))
+    stopped = stopper.stop()
+    assert {unit.name for unit in stopped.units} == {f"agent.{kind}" for kind in KINDS}
+    assert systemctl.running == set()
+    verbs = [argv[-1] for argv in systemctl.asked if "stop" in argv]
+    assert verbs == [*(f"agent.{kind}" for kind in KINDS), "agent.service"]
+
+
+def test_a_timer_that_does_not_run_is_not_started_after_the_restore(tmp_path: Path) -> None:
+    shown = f"Id=agent.service\nUser={ME}\nExecStart=/opt/roamer\nActiveState=active\n\n"
+    shown += "Id=agent.timer\nUnit=agent.service\nActiveState=inactive\n"
+    stopper = Stopper(
+        f"{tmp_path}/home", ME, ["roamer"], runner=Systemctl(shown), proc=str(tmp_path)
+    )
+    assert stopper.find() == [Unit("agent.service")]
+
+
 def test_a_unit_that_cannot_be_stopped_is_said(tmp_path: Path) -> None:
     systemctl = Systemctl(SYSTEM.format(user=ME), failing="stop")
     stopper = Stopper(str(tmp_path), ME, ["hermes"], runner=systemctl, proc=str(tmp_path))
-    with pytest.raises(RestoreError, match="systemctl stop hermes-gateway.service failed"):
+    with pytest.raises(RestoreError, match="systemctl stop wake.timer failed"):
         stopper.stop()
 
 
