@@ -23,6 +23,7 @@ from ansible.parsing.vault import AnsibleVaultError, VaultLib
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.lifeboat.agents.plugins.module_utils import escrow as logic
+from ansible_collections.lifeboat.agents.plugins.module_utils import escrow_proof
 
 ROOT_KEY = "lifeboat_escrow"
 HEADER = (
@@ -141,13 +142,13 @@ class ActionModule(ActionBase):
                 "agent": {"type": "str"},
                 "agents": {"type": "list", "elements": "str", "default": []},
                 "directory": {"type": "path", "required": True},
-                "state": {"choices": ["present", "read", "check"], "default": "present"},
+                "state": {"choices": ["present", "read", "check", "proven"], "default": "present"},
                 "data": {"type": "dict", "default": {}, "no_log": True},
                 "generate": {"type": "list", "elements": "str", "default": []},
                 "replace": {"type": "bool", "default": False},
                 "vault_id": {"type": "str"},
             },
-            required_if=[("state", "present", ("agent",)), ("state", "read", ("agent",))],
+            required_if=[("state", state, ("agent",)) for state in ("present", "read", "proven")],
         )
         with self._errors():
             result.update(self._act(args))
@@ -170,11 +171,21 @@ class ActionModule(ActionBase):
             return self._check(store, args)
         if args["state"] == "read":
             return self._read(store, args["agent"])
+        if args["state"] == "proven":
+            return self._proven(store, args["agent"])
         return self._present(store, args)
 
     def _check(self, store: Store, args: dict[str, Any]) -> dict[str, Any]:
         names = args["agents"] or ([args["agent"]] if args["agent"] else store.agents())
-        found = [name for name in names if store.read(name) is not None]
+        held = {name: store.read(name) for name in names}
+        found = [name for name, escrow in held.items() if escrow is not None]
+        unfit = [
+            f"{store.path(name)}: {repository}: {escrow_proof.WRONG}."
+            for name, escrow in held.items()
+            for repository in escrow_proof.unfit(escrow or {})
+        ]
+        if unfit:
+            raise logic.EscrowError(" ".join([*unfit, "Nothing was changed."]))
         missing = [name for name in names if name not in found]
         return {"changed": False, "escrowed": found, "missing": missing}
 
@@ -188,6 +199,10 @@ class ActionModule(ActionBase):
                 "directory that holds it."
             )
         return {"changed": False, "escrow": escrow, "_ansible_no_log": True}
+
+    def _proven(self, store: Store, agent: str) -> dict[str, Any]:
+        found = escrow_proof.all_problems(self._read(store, agent)["escrow"])
+        return {"changed": False, "problems": found}
 
     def _present(self, store: Store, args: dict[str, Any]) -> dict[str, Any]:
         agent = args["agent"]

@@ -61,9 +61,12 @@ options:
   state:
     description:
       - V(present) merges O(data) into the file, V(read) returns it and fails when it is absent.
-      - V(check) proves that the run has a vault secret and that it opens every file that exists.
+      - V(check) proves that the run has a vault secret, that it opens every file that exists, and that no
+        passphrase in them fails to open the key beside it.
+      - V(proven) tells without a network what keeps the file of O(agent) from opening its repositories. A
+        passphrase that does not open the key beside it, or a key of another repository, is told.
     type: str
-    choices: [present, read, check]
+    choices: [present, read, check, proven]
     default: present
   data:
     description: What the file has to hold, merged deeply into what it holds. Keys without a value stay as they are.
@@ -122,6 +125,10 @@ escrowed:
   returned: O(state=check)
   type: list
   elements: str
+problems:
+  description: For each repository in the file what is wrong with its part, an empty list where nothing is.
+  returned: O(state=proven)
+  type: dict
 missing:
   description: Agents of O(agents) that have no file yet.
   returned: O(state=check)

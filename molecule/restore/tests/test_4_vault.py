@@ -65,8 +65,9 @@ def test_a_paper_copy_is_made_for_the_printer(world: World, tmp_path: Path) -> N
     assert "<svg" in (folder / "sam-vault-1.html").read_text(encoding="utf-8")
 
 
-def test_an_escrow_that_does_not_open_is_found(world: World) -> None:
+def test_an_escrow_that_does_not_open_is_found_and_spoils_no_box(world: World) -> None:
     """A vault file that is complete, encrypted, and worth nothing: one letter is wrong."""
+    on_the_box = world.look("box", f"{SECRETS}/passphrase", f"{SECRETS}/keys")
     entry = world.vault / f"{AGENT}.yml"
     right, passphrase = entry.read_bytes(), escrow(world)["passphrase"]
     plain = vault("view", str(entry))
@@ -75,10 +76,18 @@ def test_an_escrow_that_does_not_open_is_found(world: World) -> None:
     vault("encrypt", str(entry))
     try:
         done = world.play("escrow", f"agent={AGENT}")
+        stands = world.play("status", f"agent={AGENT}")
+        rollout = world.play("site")
+        rotation = world.play("rotate", "what=passphrase", f"agent={AGENT}")
     finally:
         entry.write_bytes(right)
     done.refused("passphrase")
     assert "the escrow opens it" not in done.output
+    stands.refused("escrow: the passphrase does not open the key")
+    rollout.refused("the passphrase does not open the key", "Nothing was changed.")
+    rotation.refused("passphrase")
+    assert world.look("box", f"{SECRETS}/passphrase", f"{SECRETS}/keys") == on_the_box
+    assert "escrow: the passphrase opens the key" in world.play("status", f"agent={AGENT}").output
 
 
 def test_a_new_passphrase(world: World) -> None:

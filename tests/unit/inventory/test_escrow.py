@@ -156,3 +156,18 @@ def test_checking_says_who_is_missing(call: Call) -> None:
 def test_a_newer_format_is_refused() -> None:
     with pytest.raises(logic.EscrowError, match="format 2, this version reads format 1"):
         logic.check({"format": 2, "agent": "acme"}, "acme", "acme.yml")
+
+
+def test_what_would_not_open_the_repository_is_told_and_no_secret_with_it(call: Call) -> None:
+    call(agent="acme", data=data(url="ssh://x"), generate=["vault1"])
+    told = call(agent="acme", state="proven")
+    assert told["problems"] == {
+        "vault1": [
+            "the key is missing",
+            "the repository id is missing",
+            "the host keys are missing",
+        ]
+    }
+    assert "escrow" not in told
+    with pytest.raises(AnsibleError, match="no escrow of agent 'other'"):
+        call(agent="other", state="proven")
