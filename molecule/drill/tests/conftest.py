@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,14 +120,41 @@ class World:
 
     def drill(self, *arguments: str, **variables: Any) -> Ended:
         """Run the playbook; spoil= and spoil_box= are harm by agent, done after the restore."""
+        return self.ended(lambda: self.run(*self.command(*arguments, **variables)))
+
+    def ended(self, run: Callable[[], subprocess.CompletedProcess[str]]) -> Ended:
         before = set(self.records())
-        done = self.run(*self.command(*arguments, **variables))
+        done = run()
         records = {
             record["agent"]["name"]: record
             for path, record in sorted(self.records().items())
             if path not in before
         }
         return Ended(done.returncode, done.stdout + done.stderr, records)
+
+    def unit(self, host: str, name: str) -> dict[str, list[str]]:
+        """The lines of a unit file by their key."""
+        found: dict[str, list[str]] = {}
+        for line in self.host(host).file(f"/etc/systemd/system/{name}").content_string.splitlines():
+            key, sign, value = line.partition("=")
+            if sign:
+                found.setdefault(key, []).append(value)
+        return found
+
+    def obey(self, unit: dict[str, list[str]], *more: str) -> Ended:
+        """Run here what a unit runs, in its folder and with nothing but its environment."""
+        assignments = [word for line in unit["Environment"] for word in shlex.split(line)]
+        inherited = {"HOME": str(Path.home()), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        return self.ended(
+            lambda: subprocess.run(
+                [*shlex.split(unit["ExecStart"][0]), *more],
+                cwd=unit["WorkingDirectory"][0],
+                env={**inherited, **dict(word.split("=", 1) for word in assignments)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        )
 
     def boxes(self) -> list[str]:
         """Drill boxes that stand in the world's network."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import TEN
+from conftest import ROOT, TEN
 from endings import ASKED, HARM, LOST, NO_SNAPSHOT, STOPPED, UNREACHABLE, Ending
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RESULTS = {1: "not_proven", 2: "could_not_run"}
 REPOSITORIES = "/srv/lifeboat/repositories"
+TIMERS = ROOT / "molecule" / "drill" / "files" / "timers.yml"
 # Three drills at once, with everything that they start on this machine.
 MEMORY_LIMIT = 1500.0
 
@@ -220,7 +221,7 @@ def test_everything_that_is_stored_can_be_verified(world: World) -> None:
 def test_a_killed_drill_leaves_what_ends_by_itself_and_the_next_removes_it(world: World) -> None:
     process = subprocess.Popen(
         world.command("-e", "agent=a0", drill_box_time_to_live=1),
-        cwd=Path(__file__).resolve().parents[3],
+        cwd=ROOT,
         env=world.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -247,13 +248,37 @@ def test_a_killed_drill_leaves_what_ends_by_itself_and_the_next_removes_it(world
     assert "202001010000Z" not in world.granted("a0")
 
 
-def test_the_timer_of_the_monthly_drill(world: World) -> None:
-    """On the box of the agents, which stands for a control host here."""
-    done = world.run(
-        *("ansible-playbook", "--inventory", str(world.inventory)),
-        str(Path(__file__).resolve().parents[1] / "files" / "timers.yml"),
+def installed(folder: Path) -> Path:
+    """The collection, built and installed into a folder, as a user without a checkout has it."""
+    for argv in (
+        ("build", str(ROOT), "--output-path", str(folder)),
+        ("install", "--offline", "--no-deps", "--collections-path", str(folder), "{}"),
+    ):
+        made = [str(path) for path in folder.glob("lifeboat-agents-*.tar.gz")]
+        words = [made[0] if word == "{}" else word for word in argv]
+        done = subprocess.run(
+            ["ansible-galaxy", "collection", *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("origin", ["checkout", "installed"])
+def test_the_timer_of_the_monthly_drill(world: World, tmp_path: Path, origin: str) -> None:
+    """Its units lie on the box of the agents, which stands for a control host here."""
+    environment = dict(world.environment)
+    if origin == "installed":
+        del environment["ANSIBLE_CONFIG"]
+        environment["ANSIBLE_COLLECTIONS_PATH"] = str(installed(tmp_path))
+    done = subprocess.run(
+        ["ansible-playbook", "--inventory", str(world.inventory), str(TIMERS)],
+        cwd=ROOT if origin == "checkout" else tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.returncode == 0, done.stdout[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     box = world.host("box")
     shown = box.check_output(
         "systemctl show lifeboat-drill.timer -p Persistent,TimersCalendar,ActiveState"
@@ -261,9 +286,17 @@ def test_the_timer_of_the_monthly_drill(world: World) -> None:
     assert "Persistent=yes" in shown
     assert "OnCalendar=*-*-01 07:00:00" in shown
     assert "ActiveState=active" in shown
-    command = box.check_output("systemctl show lifeboat-drill.service -p ExecStart")
-    assert "lifeboat.agents.drill" in command
-    assert box.run("systemd-analyze verify lifeboat-drill.service lifeboat-drill.timer").rc == 0
+    unit = world.unit("box", "lifeboat-drill.service")
+    (command,) = unit["ExecStart"]
+    program = command.split('"')[1]
+    box.check_output("mkdir -p %s && ln -sf /usr/bin/true %s", str(Path(program).parent), program)
+    analyzed = box.run("systemd-analyze verify lifeboat-drill.service lifeboat-drill.timer")
+    assert analyzed.rc == 0, analyzed.stderr
+    # What the unit says is done here, where Ansible is, in its folder and with nothing but its environment.
+    ended = world.obey(unit, "--extra-vars", '{"agent": "a0", "drill_production": false}')
+    assert ended.code == 0, ended.output[-3000:]
+    assert ended.only["verdict"]["result"] == "proven"
+    assert (str(tmp_path) in " ".join(unit["Environment"])) == (origin == "installed")
 
 
 def test_a_sample_takes_who_waited_longest(world: World) -> None:
