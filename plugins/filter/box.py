@@ -12,6 +12,7 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.lifeboat.agents.plugins.module_utils import box as logic
 from ansible_collections.lifeboat.agents.plugins.module_utils.backup_summary import summary
+from ansible_collections.lifeboat.agents.plugins.module_utils.settings import described
 
 
 def box_engine(
@@ -34,4 +35,5 @@ class FilterModule:
             "box_directories": logic.directories,
             "box_engine": box_engine,
             "box_pins": logic.pins,
+            "box_settings": described,
         }

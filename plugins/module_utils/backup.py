@@ -45,6 +45,7 @@ from .privilege import Call, Identity, lookup, private_group
 from .process import Runner
 from .report_run import Run, verdict
 from .secrets import Scanner
+from .settings import described
 from .survey import Survey
 from .targets import Archiving, OnProgress, Target, targets
 from .walk import open_home
@@ -258,6 +259,7 @@ class Backup:
                 "home": self._config.home,
                 "home_real": home,
             },
+            "configuration": described(dataclasses.asdict(self._config), self._profile),
             "databases": self._databases.describe(records),
             "counts": dict(self._survey.counts),
             "bytes": dict(self._survey.bytes),

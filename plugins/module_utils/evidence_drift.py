@@ -26,14 +26,20 @@ def drift(
     restored: Mapping[str, Any],
     manifest: Mapping[str, Any],
     entry: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> list[dict[str, str]]:
-    """Every difference, each with where it is and what to do."""
+    """Every difference, each with where it is and what to do.
+
+    `settings` is what playbooks/site.yml would tell the backup; nothing, where that is not known.
+    """
     found = [
         *_unknown(audit),
         *_missing(audit, restored),
         *_databases(audit, restored),
         *_unsound(production),
         *_deployed(manifest, entry),
+        *_told(ARCHIVE, manifest, settings, "Back up again, after playbooks/site.yml."),
+        *_told(PRODUCTION, audit, settings, "Run playbooks/site.yml."),
     ]
     known = {item["where"] for item in found}
     own = [{str(k): str(v) for k, v in item.items()} for item in _mappings(restored.get("drift"))]
@@ -119,4 +125,23 @@ def _deployed(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator
                 f"another {name} than the inventory's",
                 f"{then}, inventory {now}",
                 "Run playbooks/site.yml and back up again, or correct the inventory.",
+            )
+
+
+def _told(
+    direction: str, source: Mapping[str, Any], settings: Mapping[str, Any], todo: str
+) -> Iterator[dict[str, str]]:
+    """Where a backup was told something else than the inventory says today."""
+    told = source.get("configuration")
+    if not isinstance(told, Mapping) or not settings:
+        return  # of an older version, or nobody to compare with
+    whose = {ARCHIVE: "the archive was", PRODUCTION: "the live box is"}[direction]
+    for name in sorted({*told, *settings}):
+        then, now = told.get(name, "nothing"), settings.get(name, "nothing")
+        if then != now:
+            yield _item(
+                direction,
+                f"{whose} configured otherwise than the inventory says",
+                f"{name}: {then}, inventory {now}",
+                todo,
             )

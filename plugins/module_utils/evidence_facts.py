@@ -30,6 +30,7 @@ def gather(raw: Mapping[str, Any]) -> Facts:
     health = [item for item in _list(raw, "health") if isinstance(item.get("checks"), list)]
     before = next((item for item in health if _phase(item) == "restored"), {})
     production = _mapping(raw, "production")
+    settings = _mapping(raw, "settings")
     agent = dict(entry)
     versions = [item.get("installed_version") for item in health]
     agent["installed_version"] = next((text for text in reversed(versions) if text), None)
@@ -45,7 +46,7 @@ def gather(raw: Mapping[str, Any]) -> Facts:
             "phases": _mapping(raw, "phases"),
             "newest": _mapping(before, "newest"),
             "production": {"newest": _mapping(production, "newest").get("time")},
-            "drift": drift(_mapping(raw, "audit"), production, before, manifest, entry),
+            "drift": drift(_mapping(raw, "audit"), production, before, manifest, entry, settings),
             "failure": failure(raw),
             "leftovers": raw.get("leftovers") or (),
             "level_reasons": _reasons(raw),

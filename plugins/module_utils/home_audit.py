@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from .manifest import printable
 from .privilege import lookup
 from .profile import KEEP, SCRUB
 from .secrets import Scanner
+from .settings import described
 from .survey import Candidate, Survey
 from .walk import DIRECTORY, open_home
 
@@ -73,6 +75,7 @@ def audit(
         "home": home,
         "profile": profile["name"],
         "profile_checked_versions": profile.get("checked_versions", []),
+        "configuration": described(dataclasses.asdict(config), profile),
         "entries": [
             {"path": printable(path), "class": kind, "files": row[0], "bytes": row[1]}
             for (kind, path), row in sorted(rows.items(), key=lambda item: (item[0][0], item[0][1]))

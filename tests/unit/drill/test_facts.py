@@ -28,6 +28,7 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.evidence_record im
 from ansible_collections.lifeboat.agents.plugins.module_utils.report_text import lines
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_manifest import RestoreError
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_session import select
+from ansible_collections.lifeboat.agents.plugins.module_utils.settings import described
 from ansible_collections.lifeboat.agents.plugins.module_utils.verdict import classify_failure
 from ansible_collections.lifeboat.agents.plugins.modules import drill_evidence_info
 
@@ -272,6 +273,49 @@ def test_drift_in_both_directions(raw: dict[str, Any]) -> None:
         ("archive", "hermes, inventory other"),
     ]
     assert record["objectives"]["rpo"]["measured"] == 31 * 60
+
+
+SETTINGS = {
+    "unknown": "keep",
+    "secret_patterns": [],
+    "repositories": [{"name": "v1", "url": "ssh://lb-a@v1:22/srv/a"}],
+}
+PROFILE = {"name": "generic", "rules": [{"match": "a/", "class": "keep"}]}
+
+
+def test_settings_are_short_and_tell_what_differs() -> None:
+    told = described(SETTINGS, PROFILE)
+    assert told["unknown"] == "keep"
+    assert told["secret_patterns"] == told["compression"] == "none"
+    assert told["repository v1"] == "ssh://lb-a@v1:22/srv/a"
+    rules = {"name": "generic", "rules": [{"class": "keep", "match": "a/"}]}
+    assert told == described(SETTINGS, rules)  # the order of keys is nothing
+    other = described(SETTINGS, {**PROFILE, "rules": [{"match": "b/", "class": "keep"}]})
+    assert {name for name in told if told[name] != other[name]} == {"profile: rules"}
+    assert told["profile: rules"].startswith("1 entries, sha256 ")
+
+
+@pytest.mark.parametrize("direction", ["archive", "production"])
+def test_drift_of_what_a_backup_was_told(raw: dict[str, Any], direction: str) -> None:
+    told = described(SETTINGS, PROFILE)
+    raw["settings"] = described({**SETTINGS, "unknown": "drop"}, {**PROFILE, "health": {"x": 1}})
+    where = raw["audit"] if direction == "production" else raw["restored"]["summary"]
+    where["configuration"] = told
+    found = [item for item in compose(gather(raw))["drift"] if "configured" in item["what"]]
+    assert {item["direction"] for item in found} == {direction}
+    assert [item["where"].split(":")[0:2] for item in found] == [
+        ["profile", " health"],
+        ["unknown", " keep, inventory drop"],
+    ]
+    assert all("site.yml" in item["todo"] for item in found)
+    where["configuration"] = raw["settings"]
+    assert not [item for item in compose(gather(raw))["drift"] if "configured" in item["what"]]
+
+
+def test_settings_that_nobody_knows_are_no_drift(raw: dict[str, Any]) -> None:
+    raw["restored"]["summary"]["configuration"] = described(SETTINGS, PROFILE)
+    raw["settings"] = {}
+    assert not [item for item in compose(gather(raw))["drift"] if "configured" in item["what"]]
 
 
 # -- the plan -----------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ import pytest
 from ansible_collections.lifeboat.agents.plugins.module_utils import assemble, look, report, targets
 from ansible_collections.lifeboat.agents.plugins.module_utils.backup import Backup
 from ansible_collections.lifeboat.agents.plugins.module_utils.errors import CouldNotRun
+from ansible_collections.lifeboat.agents.plugins.module_utils.home_audit import audit
 from ansible_collections.lifeboat.agents.plugins.module_utils.profile import load
 from ansible_collections.lifeboat.agents.plugins.module_utils.secrets import MARKER
 from ansible_collections.lifeboat.agents.plugins.module_utils.verify import verify
@@ -103,6 +104,8 @@ def test_a_home_comes_back(box: Box) -> None:
     assert {"path": "/etc/hostname", "source": "link sessions/link"} in manifest["outside"]
     assert manifest["agent"]["home_real"] == str(home)
     assert manifest["agent"]["user"] == engine.USER
+    assert manifest["configuration"] == audit(box.config(), box.profile)["configuration"]
+    assert manifest["configuration"]["chunker_params"] == "fixed,32768"
 
 
 CANARIES = [
