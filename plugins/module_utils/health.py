@@ -14,10 +14,18 @@ the words inside an ordinary session file without a digest, is what it was.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .classify import Classifier
 from .health_account import HealthError
 from .health_agent import check_commands, check_http, check_services
-from .health_databases import check_restored, check_rows, described, examine
+from .health_databases import (
+    check_restored,
+    check_rows,
+    described,
+    examine,
+    row_offenders,
+)
 from .health_files import Expected, Home, Look, check_entries, look_at, rule_of
 from .health_live import examine_production
 from .health_request import (
@@ -33,7 +41,7 @@ from .health_request import (
 )
 from .health_sheet import Sheet, count
 from .health_strangers import (
-    Pairings,
+    Places,
     check_findings,
     check_pairings,
     check_scrubbed,
@@ -88,7 +96,7 @@ def _restored(examination: Examination) -> None:
         timeout=max(request.timeout, 1800.0),
     )
     check_restored(sheet, examination.databases, request.thresholds.rows_tolerance)
-    check_pairings(sheet, manifest, home, Pairings.of(request.profile))
+    check_pairings(sheet, manifest, home, Places.of_pairings(request.profile))
     check_scrubbed(sheet, manifest, home, Policy.of(request.profile, examination.scanner))
     check_findings(sheet, manifest, home, examination.scanner)
     check_strangers(sheet, expected, home)
@@ -120,6 +128,31 @@ def _started(examination: Examination) -> None:
     )
     tolerance = request.thresholds.rows_tolerance
     check_rows(sheet, "rows_after_start", ANSWERS, examination.databases, tolerance, at_least=True)
+    jobs = (request.profile.get("health") or {}).get("jobs") or ()
+    if jobs:
+        _check_jobs(sheet, expected, home, examination, jobs)
+
+
+def _check_jobs(
+    sheet: Sheet, expected: Expected, home: Home, examination: Examination, traces: Sequence[str]
+) -> None:
+    """A job that is overdue fires as soon as its scheduler runs, and acts a second time."""
+    profile, known = examination.request.profile, expected.manifest.entries
+    folders = Places.of(profile, [name for name in traces if name.endswith("/")])
+    journals = Places.of(profile, [name for name in traces if not name.endswith("/")])
+    with sheet.check(
+        "jobs_after_start",
+        ANSWERS,
+        "no job of the agent's own schedule ran",
+        "Something ran what was scheduled; a restored agent would act a second time. Find out what "
+        "starts its scheduler before it is started anywhere else.",
+    ) as draft:
+        new = (path for path, seen in home.entries.items() if seen.type == "file")
+        draft.offend(*(path for path in new if path in folders and path not in known))
+        for found in examination.databases:
+            if found.path in journals:
+                draft.offend(*row_offenders(found, 0, at_least=False))
+        draft.found = count(len(draft.offenders), "trace") if draft.offenders else "none did"
 
 
 def _check_after_start(

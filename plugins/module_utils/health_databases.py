@@ -375,12 +375,13 @@ def check_rows(
     ) as draft:
         draft.tolerance = f"{tolerance} rows per table" if tolerance else "none"
         for item in found:
-            draft.offend(*_row_offenders(item, tolerance, at_least))
+            draft.offend(*row_offenders(item, tolerance, at_least))
         there = sum(Database("", item.facts).rows for item in found)
         draft.found = count(there, "row")
 
 
-def _row_offenders(item: Found, tolerance: int, at_least: bool) -> Iterator[str]:
+def row_offenders(item: Found, tolerance: int, at_least: bool) -> Iterator[str]:
+    """The tables that have other rows than the archived ones."""
     if not item.facts:
         yield f"{item.path}: {item.error}"
         return

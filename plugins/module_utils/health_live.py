@@ -14,7 +14,7 @@ from .health_databases import Database, Found, check_rows, described, examine, n
 from .health_files import Home, Look, look_at
 from .health_request import Examination, services_of
 from .health_sheet import count
-from .health_strangers import Pairings, check_pairings
+from .health_strangers import Places, check_pairings
 from .profile import SECRET
 from .restore_manifest import RestoreManifest
 from .sqlite import parse_header
@@ -41,7 +41,7 @@ def examine_production(examination: Examination) -> None:
         live=True,
     )
     _check_live_databases(examination, manifest)
-    check_pairings(sheet, None, home, Pairings.of(request.profile))
+    check_pairings(sheet, None, home, Places.of_pairings(request.profile))
     examination.check_version(required=False)
     asked = check_services(sheet, examination.agent, services_of(request))
     asked += check_http(sheet, examination.agent, only_production=True)

@@ -155,25 +155,28 @@ def _text(home: Home, path: str) -> str:
 
 
 @dataclass(frozen=True)
-class Pairings:
-    """Knows the files of approved users, in the home and in every nested one."""
+class Places:
+    """Knows places that the profile names, in the home and in every nested one."""
 
     classifier: Classifier
     patterns: int
 
     @classmethod
-    def of(cls, profile: Mapping[str, Any]) -> Pairings:
-        patterns = (profile.get("pairing") or {}).get("approved") or []
+    def of(cls, profile: Mapping[str, Any], patterns: Sequence[str]) -> Places:
         rules = [{"match": pattern, "class": KEEP} for pattern in patterns]
         nested = profile.get("nested_homes") or []
         return cls(Classifier({"rules": rules, "nested_homes": nested}), len(rules))
+
+    @classmethod
+    def of_pairings(cls, profile: Mapping[str, Any]) -> Places:
+        return cls.of(profile, (profile.get("pairing") or {}).get("approved") or ())
 
     def __contains__(self, path: str) -> bool:
         return rule_of(path, self.classifier) < self.patterns
 
 
 def check_pairings(
-    sheet: Sheet, manifest: RestoreManifest | None, home: Home, pairings: Pairings
+    sheet: Sheet, manifest: RestoreManifest | None, home: Home, pairings: Places
 ) -> None:
     """The people who may talk to the agent still may."""
     if manifest is None:

@@ -116,6 +116,22 @@ def test_an_agent_that_went_on(world: World) -> None:
     assert failed(world, "started") == {}
 
 
+def test_a_job_that_fired(world: World) -> None:
+    health = {**PROFILE["health"], "jobs": ["sessions/", "kanban.db"]}
+    quiet = {"profile": {**PROFILE, "health": health}}
+    assert failed(world, "started", **quiet) == {}
+    assert "jobs_after_start" in {check.name for check in world.examine("started", **quiet).checks}
+    (world.home / "sessions" / "fired.json").write_text("{}")
+    with closing(sqlite3.connect(world.home / "kanban.db", isolation_level=None)) as connection:
+        connection.execute("INSERT INTO tasks (title) VALUES ('fired')")
+    bad = failed(world, "started", **quiet)
+    assert list(bad) == ["jobs_after_start"]
+    assert bad["jobs_after_start"].offenders == (
+        "sessions/fired.json",
+        "kanban.db: tasks has 3 rows, expected 2",
+    )
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_a_command_that_ran_as_somebody_else(world: World) -> None:
     (world.home / "auth.json").write_text("{}")
