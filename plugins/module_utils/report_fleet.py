@@ -136,6 +136,7 @@ def _lead(states: Sequence[AgentState], overdue_days: int) -> str:
 
 def _figures(states: Sequence[AgentState]) -> str:
     drills = sum(len(state.history) for state in states)
+    signed = sum(bool(item.data.get("signed")) for state in states for item in state.history)
     slow = [
         float(value)
         for state in states
@@ -154,7 +155,7 @@ def _figures(states: Sequence[AgentState]) -> str:
             duration_text(max(stale)) if stale else "not measured",
             "last drills",
         ),
-        ("Drills on record", str(drills), "signed and chained"),
+        ("Drills on record", str(drills), f"{signed} of them signed"),
     )
     body = "".join(
         f'<div class="figure"><dt>{esc(term)}</dt><dd>{esc(value)}<small>{esc(note)}</small></dd>'
