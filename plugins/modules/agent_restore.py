@@ -120,6 +120,10 @@ seconds:
   description: Time that the step took.
   returned: success
   type: float
+processor_seconds:
+  description: Processor time of the step, that of borg included.
+  returned: success
+  type: float
 """
 
 import os
