@@ -6,6 +6,7 @@ the manifest and the archive's listing must say about each path."""
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import errno
 import hashlib
@@ -13,7 +14,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +74,20 @@ class Assembly:
         self._feed = feed
         self._batch: list[bytes] = []
         self._files = 0
+        self._handed_on = 0
+        self._sequence: list[Candidate] = []  # the records as they were handed on
+        self._reached = array.array("L")  # how many files had been handed on with each
+        self._settled = 0
         self._links: dict[tuple[int, int], str] = {}
-        self._guarded = _inodes(
-            [*survey.secrets, *(e for e in survey.archived if e.classification == SCRUB)]
-        )
+        self._guarded: dict[tuple[int, int], str] = {}
+        self._linked: list[Candidate] = []
         self._fresh: list[Candidate] = []
         self._fresh_after = (time.time() - _FRESH_SECONDS) * 1e9
         self._reported: set[tuple[str, str]] = set()
         self.records: dict[str, Candidate] = {}
         self.copies: dict[bytes, Copy] = {}
         self.unknown: list[dict[str, str]] = []
-        self.withheld = list(survey.withheld)
+        self._withheld: list[str] = []
         self.findings: list[dict[str, Any]] = []
         self.to_be_supplied: list[dict[str, str]] = []
         self.environment: dict[str, dict[str, Any]] = {}
@@ -109,8 +113,8 @@ class Assembly:
             return
         if entry.classification not in ARCHIVED and entry.classification != UNKNOWN:
             entry.classification = KEEP  # a folder that is there for what is in it
-        self.records[entry.path] = entry
         self._push(data, entry.type == FILE or entry.type == HARD_LINK)
+        self._record(entry)
 
     def archive_copy(self, copy: Copy) -> None:
         """A file of the run directory goes into the archive."""
@@ -127,6 +131,11 @@ class Assembly:
         self.flush()
         return count
 
+    def _record(self, entry: Candidate) -> None:
+        self.records[entry.path] = entry
+        self._sequence.append(entry)
+        self._reached.append(self._handed_on + self._files)
+
     def _push(self, path: bytes, is_file: bool) -> None:
         self._batch.append(path)
         self._files += is_file
@@ -137,6 +146,7 @@ class Assembly:
         """Hand the batch on."""
         if self._batch:
             self._feed(self._batch, self._files)
+            self._handed_on += self._files
             self._batch, self._files = [], 0
 
     def archived_in_place(self) -> dict[str, Candidate]:
@@ -154,16 +164,32 @@ class Assembly:
         """Whether somebody is at work in this home."""
         return bool(self._fresh)
 
-    def entries(self) -> None:
-        """Everything but the databases and what changed in the last minutes."""
-        databases = {database.path for database in self._survey.databases}
-        for entry in self._survey.archived:
-            if entry.path in databases:
-                continue
-            if entry.type == FILE and entry.mtime_ns > self._fresh_after:
-                self._fresh.append(entry)
-                continue
+    @property
+    def withheld(self) -> list[str]:
+        """What the rules or a look into it keep out of the archive."""
+        return [*self._survey.withheld, *self._withheld]
+
+    def take(self, entry: Candidate) -> None:
+        """An entry that the walk has just found: archived at once, unless it has to wait for the
+        end of the walk, or to be read as late as can be."""
+        if entry.type != FILE:
             self._try(entry)
+        elif entry.links > 1:
+            self._linked.append(entry)  # its other name may be that of a secret
+        elif entry.mtime_ns > self._fresh_after:
+            self._fresh.append(entry)
+        else:
+            self._try(entry)
+
+    def linked_entries(self) -> None:
+        """Files of several names; the walk has ended and all its secrets are known."""
+        scrubbed = (e for e in self._survey.archived if e.classification == SCRUB)
+        self._guarded = _inodes([*self._survey.secrets, *scrubbed])
+        for entry in self._linked:
+            if entry.mtime_ns > self._fresh_after:
+                self._fresh.append(entry)
+            else:
+                self._try(entry)
         self.flush()
 
     def fresh_entries(self) -> None:
@@ -194,7 +220,7 @@ class Assembly:
             else:
                 self._keep(entry)
         elif entry.type in (FIFO, SOCKET):
-            self.records[entry.path] = entry  # known to the manifest, never read
+            self._record(entry)  # known to the manifest, never read
         elif entry.type == DIRECTORY or self._allow_link(entry):
             self.archive(entry)
 
@@ -258,7 +284,7 @@ class Assembly:
         """Decide about an unknown entry and report it: the whole by its topmost unknown path."""
         root = entry.unknown_root or entry.path
         if reason:
-            self.withheld.append(entry.path)
+            self._withheld.append(entry.path)
             self._report(entry.path, QUARANTINED, reason)
             return False
         if self._config.unknown == "keep":
@@ -282,7 +308,7 @@ class Assembly:
         return True
 
     def _withhold(self, entry: Candidate, reason: str) -> None:
-        self.withheld.append(entry.path)
+        self._withheld.append(entry.path)
         self.problems.append(
             Problem(
                 False,
@@ -311,7 +337,7 @@ class Assembly:
             text = self._looker.read(entry, _SCRUB_LIMIT).decode("utf-8")
             result = scrub(entry.path, text, self._policy)
         except (ScrubError, UnicodeDecodeError) as error:
-            self.withheld.append(entry.path)
+            self._withheld.append(entry.path)
             self.problems.append(
                 Problem(
                     True,
@@ -324,10 +350,10 @@ class Assembly:
 
     def _place_scrubbed(self, entry: Candidate, result: Scrubbed) -> None:
         data = result.text.encode("utf-8")
-        copy = self._run_directory.write(f"{SCRUBBED}/{entry.path}", lambda file: file.write(data))
+        copy = self._run_directory.write(f"{SCRUBBED}/{entry.path}", data)
         entry.stored, entry.size = SCRUBBED_COPY, len(data)
         entry.sha256 = hashlib.sha256(data).hexdigest()
-        self.records[entry.path] = entry
+        self._record(entry)
         self.archive_copy(copy)
         self.to_be_supplied += [
             {"path": printable(entry.path), "key": key} for key in dict.fromkeys(result.keys)
@@ -347,7 +373,7 @@ class Assembly:
             self.environment[printable(entry.path)] = exported
         if self.environment:
             data = json.dumps({"format": 1, "files": self.environment}, indent=1).encode()
-            copy = self._run_directory.write(ENVIRONMENT_NAME, lambda file: file.write(data))
+            copy = self._run_directory.write(ENVIRONMENT_NAME, data)
             self.archive_copy(copy)
 
     # -- databases --------------------------------------------------------------------------------
@@ -384,7 +410,7 @@ class Assembly:
         if place is not None:
             copy = self._run_directory.finished_database(place)
             entry.stored, entry.size = DATABASE_COPY, copy.size
-            self.records[entry.path] = entry
+            self._record(entry)
             self.archive_copy(copy)
             return
         entry.update(os.stat(self.absolute(entry.path), follow_symlinks=False))
@@ -408,17 +434,27 @@ class Assembly:
 
     # -- the end ----------------------------------------------------------------------------------
 
-    def settle(self) -> None:
-        """Files that changed since they were read: their hashes say nothing any more."""
-        for path, record in self.records.items():
-            if record.sha256 is None or record.stored != HOME:
-                continue
-            try:
-                status = self._looker.status(path)
-            except OSError:
-                continue
-            if status.st_mtime_ns != record.mtime_ns or status.st_size != record.size:
-                record.sha256, record.changed, record.any_size = None, True, True
+    def settled(self, files: int | None = None) -> Iterator[Candidate]:
+        """The records, each once and in order: those that borg is done with when it has read so
+        many files, or all. The hash of a file that changed since it was read says nothing any
+        more and is taken back."""
+        while self._settled < len(self._sequence):
+            if files is not None and self._reached[self._settled] > files:
+                return
+            record = self._sequence[self._settled]
+            self._settled += 1
+            self._take_back(record)
+            yield record
+
+    def _take_back(self, record: Candidate) -> None:
+        if record.sha256 is None or record.stored != HOME:
+            return
+        try:
+            status = self._looker.status(record.path)
+        except OSError:
+            return
+        if status.st_mtime_ns != record.mtime_ns or status.st_size != record.size:
+            record.sha256, record.changed, record.any_size = None, True, True
 
 
 def _inodes(entries: Iterable[Candidate]) -> dict[tuple[int, int], str]:

@@ -16,6 +16,7 @@ import dataclasses
 import datetime
 import fcntl
 import gc
+import itertools
 import os
 import signal
 import threading
@@ -38,8 +39,7 @@ from .export import Export
 from .listing import Comparer, Comparison
 from .look import Cache, Looker
 from .manifest import NAME as MANIFEST
-from .manifest import fixed_block, printable
-from .manifest import write as write_manifest
+from .manifest import Writer, fixed_block, printable
 from .outside import Outside
 from .privilege import Call, Identity, lookup, private_group
 from .process import Runner
@@ -53,7 +53,44 @@ from .walk import open_home
 VERSION = "0.1.0"
 _VERSION_TIMEOUT = 30
 _FEW = 5
+_MANIFEST_TURN = 2000  # entries in one go; borg must not wait for paths meanwhile
 _LOCK_SECONDS = 0.3  # whoever asks for the status holds the lock for a moment
+
+
+class _ManifestFile:
+    """Written while borg works: an entry when borg has read it, so that it says what was archived;
+    borg takes the whole as the last path."""
+
+    def __init__(
+        self, assembly: Assembly, run_directory: RunDirectory, chunker_params: str
+    ) -> None:
+        self._assembly = assembly
+        self._file = run_directory.begin(MANIFEST)
+        self._writer = Writer(self._file, block=fixed_block(chunker_params))
+        self.close = self._file.close
+
+    def go_on(self, files: int) -> None:
+        """Some of the entries, now that borg has read so many files."""
+        for record in itertools.islice(self._assembly.settled(files), _MANIFEST_TURN):
+            self._writer.add(record)
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """The rest, and off to borg."""
+        for record in self._assembly.settled():
+            self._writer.add(record)
+        self._writer.finish(facts)
+        self._assembly.archive_copy(self._file.finish())
+        self._assembly.flush()
+
+
+def _decided(assembly: Assembly) -> dict[str, Any]:
+    """What the manifest says about the entries that are not plainly kept."""
+    return {
+        "unknown": assembly.unknown,
+        "withheld": [printable(path) for path in assembly.withheld],
+        "findings": assembly.findings,
+        "to_be_supplied": assembly.to_be_supplied,
+    }
 
 
 class Backup:
@@ -134,8 +171,6 @@ class Backup:
         self._archiving.begin()
 
         survey = self._survey = Survey(Classifier(self._profile))
-        survey.run(descriptor)
-        self._refuse_unknown(survey)
         scanner = Scanner(config.secret_patterns, config.accepted_findings)
         cache = Cache(self._state / "files.cache", scanner.version)
         looker = Looker(descriptor, scanner, cache)
@@ -150,6 +185,8 @@ class Backup:
             run_directory=self._run_directory,
             feed=self._archiving.feed,
         )
+        survey.run(descriptor, assembly.take)
+        self._refuse_unknown(survey)
         databases = self._databases = Databases(
             home=home,
             home_descriptor=descriptor,
@@ -159,16 +196,19 @@ class Backup:
             run_directory=self._run_directory,
             cache=cache,
             group=group,
+            meanwhile=self._archiving.keep_feeding,
         )
         stack.callback(databases.release)
         databases.hold([item for item in survey.databases if assembly.allow_database(item)])
         databases.archive(assembly)
-        assembly.entries()
+        assembly.linked_entries()
         assembly.export_environments()
         databases.reports()
         facts = self._facts(identity, home, version.result(_VERSION_TIMEOUT))
+        manifest = _ManifestFile(assembly, self._run_directory, config.chunker_params)
+        stack.callback(manifest.close)
         if assembly.lively:
-            self._archiving.catch_up()
+            self._archiving.catch_up(manifest.go_on)
             assembly.fresh_entries()
         assembly.not_sqlite()
         if export is not None:
@@ -176,7 +216,7 @@ class Backup:
         facts["outside"] = self._outside = Outside(home, descriptor, self._profile).collect(
             assembly.records, databases.all
         )
-        self._write_manifest(assembly, facts)
+        manifest.finish({**facts, **_decided(assembly)})
         self._archiving.complete()
         held = databases.files()
         for target in self._archiving.targets:
@@ -219,21 +259,6 @@ class Backup:
             )
 
     # -- the manifest ----------------------------------------------------------------------------
-
-    def _write_manifest(self, assembly: Assembly, facts: dict[str, Any]) -> None:
-        """Last of all, so that it says what was archived; borg takes it as the last path."""
-        assembly.settle()
-        facts["unknown"] = assembly.unknown
-        facts["withheld"] = [printable(path) for path in assembly.withheld]
-        facts["findings"] = assembly.findings
-        facts["to_be_supplied"] = assembly.to_be_supplied
-        block = fixed_block(self._config.chunker_params)
-        records = assembly.records.values()
-        copy = self._run_directory.write(
-            MANIFEST, lambda file: write_manifest(file, records, facts, block=block)
-        )
-        assembly.archive_copy(copy)
-        assembly.flush()
 
     def _facts(self, identity: Identity, home: str, version: Mapping[str, Any]) -> dict[str, Any]:
         if not (self._assembly and self._survey and self._databases):

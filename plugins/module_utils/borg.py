@@ -20,6 +20,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from . import quick_list
 from .borg_codes import ERROR, SUCCESS, ExitCode, explain
 from .errors import CouldNotRun, LifeboatError
 from .process import Completed, Runner, Running, Subprocesses
@@ -215,6 +216,19 @@ def _json_line(line: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _interpreter(executable: str) -> str | None:
+    """The Python that the first line of a script names by its path."""
+    try:
+        with open(executable, "rb") as file:
+            words = os.fsdecode(file.readline(512)).split()
+    except OSError:
+        return None
+    if len(words) != 1 or not words[0].startswith("#!/"):
+        return None
+    path = words[0][2:]
+    return path if os.path.basename(path).startswith("python") else None
+
+
 def key_files(keys_dir: str) -> dict[str, str]:
     """The keys in a directory: repository id -> path."""
     found = {}
@@ -267,6 +281,43 @@ class CreateSession:
         completed = self._running.finish()
         code = self._borg.judge("create", completed)
         return _created(completed, code, self._archive)
+
+
+class Listing:
+    """The listing of one archive, started ahead: loading borg takes as long as a small listing."""
+
+    def __init__(self, borg: Borg, archive: str) -> None:
+        self._borg = borg
+        self._archive = archive
+        self._reader: ListingReader | None = None
+        self._running: Running | None = None
+
+    def load(self) -> None:
+        """Load borg, where it can be loaded without beginning."""
+        self._running = self._borg.start_quick_list(self._archive, self._take)
+
+    def read(self, take: Callable[[Item], None]) -> None:
+        """Item by item while borg writes it, or BorgError."""
+        self._reader = ListingReader(take)
+        if self._running is None:
+            self.load()
+        running, self._running = self._running, None
+        if running is None:
+            self._borg.list_plainly(self._archive, self._take)
+        else:
+            running.feed(b"\n")
+            self._borg.judge_answer("list", running.finish())
+
+    def _take(self, data: bytes) -> None:
+        if self._reader is None:
+            raise AssertionError("nobody reads the listing")
+        self._reader.feed(data)
+
+    def abandon(self) -> None:
+        """It is not wanted any more."""
+        if self._running is not None:
+            self._running.abort()
+            self._running = None
 
 
 def _created(completed: Completed, code: ExitCode, archive: str) -> Created:
@@ -359,15 +410,36 @@ class Borg:
     def list_archive(
         self, archive: str, take: Callable[[Item], None] | None = None
     ) -> Sequence[Item]:
-        """The archive's own listing; with `take`, item by item while borg writes it.
-
-        Text with NUL at the end of an item, not JSON lines: those cost twice the time.
-        """
+        """The archive's own listing; with `take`, item by item while borg writes it."""
         items: list[Item] = []
-        reader = ListingReader(take or items.append)
-        arguments = ["--format", _LIST_FIELDS, f"{self._access.url}::{archive}"]
-        self._call("list", arguments, on_output=reader.feed)
+        self.listing(archive).read(take or items.append)
         return items
+
+    def listing(self, archive: str) -> Listing:
+        """The archive's own listing, to be loaded before the archive is there."""
+        return Listing(self, archive)
+
+    def list_plainly(self, archive: str, on_output: Callable[[bytes], None]) -> None:
+        """The listing by the command `borg list`."""
+        self._call("list", self._list_arguments(archive), on_output=on_output)
+
+    def start_quick_list(self, archive: str, on_output: Callable[[bytes], None]) -> Running | None:
+        """The listing by borg's own code with a quicker formatter, waiting for a byte to begin;
+        None where borg is no Python program."""
+        interpreter = _interpreter(self._executable)
+        if interpreter is None:
+            return None
+        argv = [interpreter, "-I", quick_list.__file__]
+        argv += self._argv("list", self._list_arguments(archive))
+        with self._environment() as (env, fds):
+            try:
+                return self._runner.start(argv, env=env, pass_fds=fds, on_output=on_output)
+            except FileNotFoundError:  # the first line names what is not there
+                return None
+
+    def _list_arguments(self, archive: str) -> list[str]:
+        """Text with NUL at the end of an item, not JSON lines: those cost twice the time."""
+        return ["--format", _LIST_FIELDS, f"{self._access.url}::{archive}"]
 
     def info(self) -> RepositoryInfo:
         """The repository: id, encryption, last change."""
@@ -452,10 +524,14 @@ class Borg:
         argv = self._argv(subcommand, arguments)
         with self._environment() as (env, fds):
             completed = self._runner.run(argv, env=env, pass_fds=fds, on_output=on_output)
+        self.judge_answer(subcommand, completed)
+        return completed
+
+    def judge_answer(self, subcommand: str, completed: Completed) -> None:
+        """As `judge`; of what only reads a warning is an error too."""
         code = self.judge(subcommand, completed)
         if code.severity != SUCCESS and subcommand in ("list", "info"):
             raise BorgError(subcommand, code, completed, code.name)
-        return completed
 
     def _json(self, subcommand: str, arguments: Sequence[str]) -> dict[str, Any]:
         data = json.loads(self._call(subcommand, arguments).stdout)

@@ -12,9 +12,8 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from .errors import CouldNotRun, LifeboatError
 from .manifest import DATABASES, ENVIRONMENT_NAME, NAME, SCRUBBED
@@ -36,6 +35,43 @@ class Copy:
         self.mtime_ns = status.st_mtime_ns
         self.any_size = False
         self.seen = False
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LifeboatError(
+            f"{path}: {error.strerror}",
+            hint="is there room for scrubbed copies and databases in the run directory?",
+        ) from error
+
+
+class Growing:
+    """A file of the run directory that is written bit by bit."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _told(path):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            self._file = os.fdopen(descriptor, "wb")
+
+    def write(self, data: bytes) -> None:
+        """The next bytes."""
+        with _told(self._path):
+            self._file.write(data)
+
+    def close(self) -> None:
+        """No more is written."""
+        with _told(self._path):
+            self._file.close()
+
+    def finish(self) -> Copy:
+        """The file as it is now, for the archive."""
+        self.close()
+        return Copy(str(self._path), os.lstat(self._path))
 
 
 class RunDirectory:
@@ -63,20 +99,20 @@ class RunDirectory:
         os.chown(self.path, -1, os.getegid())
         os.chmod(self.path, 0o700)
 
-    def write(self, name: str, write: Callable[[IO[bytes]], object]) -> Copy:
+    def begin(self, name: str) -> Growing:
         """A new file, readable by its owner alone."""
-        path = self.path / name
-        with self._told(path):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                write(file)
-            return Copy(str(path), os.lstat(path))
+        return Growing(self.path / name)
+
+    def write(self, name: str, data: bytes) -> Copy:
+        """A new file of this content, readable by its owner alone."""
+        growing = self.begin(name)
+        growing.write(data)
+        return growing.finish()
 
     def place_for_database(self, path: str, group: int | None) -> Path:
         """An empty file for a database's copy; `group` is one that only its writer is in."""
         place = self.path / DATABASES / path
-        with self._told(place):
+        with _told(place):
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
             if group is not None:
@@ -85,7 +121,7 @@ class RunDirectory:
 
     def share(self, folder: Path, group: int | None) -> None:
         """A new folder in which the members of a group may write."""
-        with self._told(folder):
+        with _told(folder):
             folder.mkdir(mode=0o700)
             if group is not None:
                 self._open_way(folder, group)
@@ -109,14 +145,3 @@ class RunDirectory:
         if not stat.S_ISREG(status.st_mode):
             raise LifeboatError(f"{place}: is not the file that was made there")
         return Copy(str(place), status)
-
-    @staticmethod
-    @contextlib.contextmanager
-    def _told(path: Path) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise LifeboatError(
-                f"{path}: {error.strerror}",
-                hint="is there room for scrubbed copies and databases in the run directory?",
-            ) from error

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,9 @@ class Databases:
         run_directory: RunDirectory,
         cache: Cache,
         group: int | None,
+        meanwhile: Callable[[], object],
     ) -> None:
+        """`meanwhile` is called time and again while a database is waited for."""
         self._home = home
         self._descriptor = home_descriptor
         self._identity = identity
@@ -77,6 +79,7 @@ class Databases:
         self._run_directory = run_directory
         self._cache = cache
         self._group = group
+        self._meanwhile = meanwhile
         self.problems: list[Problem] = []
         self.all: list[HeldDatabase] = []
 
@@ -98,7 +101,7 @@ class Databases:
                 self._settle(item)
 
     def _settle(self, item: HeldDatabase) -> None:
-        item.held = item.holder.wait_held()
+        item.held = item.holder.wait_held(self._meanwhile)
         item.method = item.held.method
         if item.method == PAIR and self._reads_main_alone(item):
             item.method = MAIN
@@ -190,7 +193,7 @@ class Databases:
         for item in self.all:
             if not item.asked:
                 continue
-            item.report = item.holder.report()
+            item.report = item.holder.report(self._meanwhile)
             if item.check != "ok":
                 self.problems.append(
                     Problem(

@@ -93,9 +93,9 @@ class Holder:
         os.close(orders_in)
         os.close(answers_out)
 
-    def wait_held(self) -> Held:
+    def wait_held(self, meanwhile: Callable[[], object] | None = None) -> Held:
         """Wait until the database stands still."""
-        answer = self._lines.next(_HELD_TIMEOUT)
+        answer = self._lines.next(_HELD_TIMEOUT, meanwhile)
         return Held(
             str(answer.get("method", RAW)),
             str(answer.get("journal_mode", self.request.journal_mode)),
@@ -108,9 +108,9 @@ class Holder:
         with contextlib.suppress(BrokenPipeError):
             os.write(self._orders_out, b"r")
 
-    def report(self) -> dict[str, Any]:
+    def report(self, meanwhile: Callable[[], object] | None = None) -> dict[str, Any]:
         """The facts of the database as of the held point."""
-        return self._lines.next(_REPORT_TIMEOUT)
+        return self._lines.next(_REPORT_TIMEOUT, meanwhile)
 
     def release(self) -> None:
         """End the child; it ends without closing its connections."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from .assemble import Assembly
 from .classify import Classifier
@@ -28,7 +28,7 @@ from .walk import DIRECTORY, open_home
 class _Paper(RunDirectory):
     """A run directory that writes nothing."""
 
-    def write(self, name: str, write: Callable[[IO[bytes]], object]) -> Copy:
+    def write(self, name: str, data: bytes) -> Copy:
         return Copy(f"{self.path}/{name}", os.stat("/"))
 
 
@@ -40,7 +40,6 @@ def audit(
     home, descriptor = open_home(config.home, identity.uid)
     try:
         survey = Survey(Classifier(profile), measure=True)
-        survey.run(descriptor)
         scanner = Scanner(config.secret_patterns, config.accepted_findings)
         cache = Cache(Path(config.state_dir) / "files.cache", scanner.version)
         looker = Looker(descriptor, scanner, cache)
@@ -54,9 +53,10 @@ def audit(
             run_directory=_Paper(config.run_dir),
             feed=lambda paths, files: None,
         )
+        survey.run(descriptor, assembly.take)
         for database in survey.databases:
             assembly.allow_database(database)
-        assembly.entries()
+        assembly.linked_entries()
         assembly.fresh_entries()
         assembly.not_sqlite()
         looker.close()

@@ -22,6 +22,7 @@ from .walk import open_file
 
 HASH_LIMIT = 1 << 20
 _BLOCK = 1 << 20
+_PAGE = 4096
 _CACHE_FORMAT = 2
 
 
@@ -137,7 +138,7 @@ class Looker:
         """The content of a small file."""
         descriptor = self._open(entry)
         try:
-            data = b"".join(_blocks(descriptor, limit + 1))
+            data = _content(descriptor, entry.size, limit)
         finally:
             os.close(descriptor)
         if len(data) > limit:
@@ -170,7 +171,7 @@ class Looker:
         descriptor = self._open(entry)
         try:
             if entry.size <= TEXT_LIMIT:
-                data = b"".join(_blocks(descriptor, TEXT_LIMIT + 1))
+                data = _content(descriptor, entry.size, TEXT_LIMIT)
                 return self._judge(data, want_hash, whole)
             return self._stream(descriptor, want_hash, whole)
         finally:
@@ -191,7 +192,7 @@ class Looker:
         digest = hashlib.sha256()
 
         def blocks() -> Iterator[bytes]:
-            for block in _blocks(descriptor, None):
+            for block in _blocks(descriptor):
                 digest.update(block)
                 yield block
 
@@ -209,14 +210,30 @@ class Looker:
         )
 
 
-def _blocks(descriptor: int, limit: int | None) -> Iterator[bytes]:
-    left = limit
-    while left is None or left > 0:
-        block = os.read(descriptor, _BLOCK if left is None else min(_BLOCK, left))
+def _content(descriptor: int, size: int, limit: int) -> bytes:
+    """All of a small file, at most one byte more than the limit.
+
+    The buffer is as large as the file should be: one of a megabyte each time costs more than all
+    the rest of looking at a small file.
+    """
+    parts = []
+    left = limit + 1
+    wanted = min(size + 1, left)
+    while left > 0:
+        part = os.read(descriptor, min(wanted, left))
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+        wanted = _BLOCK if len(part) == wanted else _PAGE  # it has grown, or this is its end
+    return b"".join(parts)
+
+
+def _blocks(descriptor: int) -> Iterator[bytes]:
+    while True:
+        block = os.read(descriptor, _BLOCK)
         if not block:
             return
-        if left is not None:
-            left -= len(block)
         yield block
 
 

@@ -18,9 +18,9 @@ import os
 import pwd
 import stat
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii as _quote
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -124,28 +124,45 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def write(
-    file: IO[bytes], records: Iterable[Record], rest: Mapping[str, Any], *, block: int = 0
-) -> None:
-    """Write the manifest; `block` is the size of borg's chunks where they are fixed."""
-    names = Names()
-    pending = [f'{{"format":{FORMAT},\n"entries":[']
-    length = len(pending[0])
-    separator = "\n"
-    for record in records:
+class Writable(Protocol):
+    """Where a manifest goes."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
+class Writer:
+    """Writes a manifest entry by entry; `block` is the size of borg's chunks where it is fixed."""
+
+    def __init__(self, file: Writable, *, block: int = 0) -> None:
+        self._file = file
+        self._block = block
+        self._names = Names()
+        self._pending = [f'{{"format":{FORMAT},\n"entries":[']
+        self._length = len(self._pending[0])
+        self._separator = "\n"
+
+    def add(self, record: Record) -> None:
+        """The next entry."""
+        block, separator = self._block, self._separator
         if block and separator != "\n" and _piece_ends(record.path):
-            separator = "," + " " * (-(length + 2) % block) + "\n"
-        line = separator + entry_line(record, names)
-        separator = ",\n"
-        pending.append(line)
-        length += len(line)
-        if len(pending) >= _LINES:
-            file.write("".join(pending).encode("ascii"))
-            pending.clear()
-    tail = {key: value for key, value in rest.items() if key not in ("format", "entries")}
-    padding = " " * (-(length + 2) % block) if block else ""
-    pending.append(f"\n]{padding},\n{json.dumps(tail)[1:]}\n")
-    file.write("".join(pending).encode("ascii"))
+            separator = "," + " " * (-(self._length + 2) % block) + "\n"
+        line = separator + entry_line(record, self._names)
+        self._separator = ",\n"
+        self._pending.append(line)
+        self._length += len(line)
+        if len(self._pending) >= _LINES:
+            self._flush()
+
+    def finish(self, rest: Mapping[str, Any]) -> None:
+        """All that is no entry."""
+        tail = {key: value for key, value in rest.items() if key not in ("format", "entries")}
+        padding = " " * (-(self._length + 2) % self._block) if self._block else ""
+        self._pending.append(f"\n]{padding},\n{json.dumps(tail)[1:]}\n")
+        self._flush()
+
+    def _flush(self) -> None:
+        self._file.write("".join(self._pending).encode("ascii"))
+        self._pending.clear()
 
 
 def _piece_ends(path: str) -> bool:

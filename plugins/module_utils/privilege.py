@@ -101,6 +101,9 @@ def send(descriptor: int, answer: dict[str, Any]) -> None:
         data = data[os.write(descriptor, data) :]
 
 
+_TURN = 0.02  # how often something else is done while an answer is waited for
+
+
 class Lines:
     """Answers of a child, line by line, with a time limit."""
 
@@ -108,13 +111,19 @@ class Lines:
         self._descriptor = descriptor
         self._buffer = b""
 
-    def next(self, timeout: float) -> dict[str, Any]:
-        """The next answer; {"error": ...} where none comes."""
+    def next(self, timeout: float, meanwhile: Callable[[], object] | None = None) -> dict[str, Any]:
+        """The next answer; {"error": ...} where none comes. `meanwhile` is called time and again
+        until it is there."""
         deadline = time.monotonic() + timeout
         while b"\n" not in self._buffer:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._descriptor], [], [], left)[0]:
+            if left <= 0:
                 return {"error": f"no answer within {timeout:.0f} s"}
+            turn = left if meanwhile is None else min(left, _TURN)
+            if not select.select([self._descriptor], [], [], turn)[0]:
+                if meanwhile is not None:
+                    meanwhile()
+                continue
             data = os.read(self._descriptor, 1 << 16)
             if not data:
                 return {"error": "the process of the agent's user ended early"}

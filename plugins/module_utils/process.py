@@ -81,6 +81,7 @@ class Runner(Protocol):
         env: Mapping[str, str],
         pass_fds: Sequence[int] = (),
         on_line: LineReader | None = None,
+        on_output: LineReader | None = None,
     ) -> Running: ...
 
 
@@ -271,8 +272,9 @@ class Subprocesses:
         env: Mapping[str, str],
         pass_fds: Sequence[int] = (),
         on_line: LineReader | None = None,
+        on_output: LineReader | None = None,
     ) -> Process:
-        return Process(argv, env=env, pass_fds=pass_fds, on_line=on_line)
+        return Process(argv, env=env, pass_fds=pass_fds, on_line=on_line, on_output=on_output)
 
 
 def encode_paths(paths: Iterable[bytes]) -> bytes:

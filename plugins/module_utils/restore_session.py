@@ -221,10 +221,15 @@ class Confined:
         env: Mapping[str, str],
         pass_fds: Sequence[int] = (),
         on_line: LineReader | None = None,
+        on_output: LineReader | None = None,
     ) -> Running:
         env = {**env, **self._environment}
         return self._runner.start(
-            self._argv(argv), env=env, pass_fds=self._descriptors(pass_fds), on_line=on_line
+            self._argv(argv),
+            env=env,
+            pass_fds=self._descriptors(pass_fds),
+            on_line=on_line,
+            on_output=on_output,
         )
 
     def _descriptors(self, given: Sequence[int]) -> tuple[int, ...]:

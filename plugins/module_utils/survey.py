@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
+from collections.abc import Callable
 
 from .classify import Classifier
 from .manifest import HOME
@@ -93,6 +94,9 @@ class Database:
         return Candidate(entry)
 
 
+Take = Callable[[Candidate], None]
+
+
 class Survey:
     """One walk over a home, sorted by what is to be done with each entry."""
 
@@ -107,6 +111,7 @@ class Survey:
         self.secrets: list[Candidate] = []
         self.dropped: list[Candidate] = []
         self.not_sqlite: list[Candidate] = []
+        self._take: Take = lambda entry: None
         self.counts: collections.Counter[str] = collections.Counter()
         self.bytes: collections.Counter[str] = collections.Counter()
 
@@ -115,8 +120,9 @@ class Survey:
         """What could not be looked at."""
         return self._walk.troubles
 
-    def run(self, home: int) -> None:
-        """Walk the home."""
+    def run(self, home: int, take: Take = lambda entry: None) -> None:
+        """Walk the home; `take` gets what is archived, but no database, as it is found."""
+        self._take = take
         self._walk.run(home, self._visit)
 
     def _count(self, entry: Entry) -> None:
@@ -140,16 +146,15 @@ class Survey:
             if self._measure:
                 self.dropped.append(candidate)
         else:
-            self.archived.extend(self._folders.flush(entry.path))
-            self.archived.append(candidate)
-            if kind != SCRUB and entry.type == FILE:
-                self._look_for_database(entry, candidate, folder, name)
+            self._archive(candidate)
+            if not self._is_database(entry, candidate, folder, name):
+                self._take(candidate)
 
     def _visit_folder(self, entry: Entry, candidate: Candidate) -> None:
         kind = entry.classification
         if kind in (KEEP, SCRUB):
-            self.archived.extend(self._folders.flush(entry.path))
-            self.archived.append(candidate)
+            self._archive(candidate)
+            self._take(candidate)
             self._count(entry)
             return
         self._folders.push(candidate)
@@ -158,26 +163,34 @@ class Survey:
         if kind == SECRET:
             self.withheld.append(entry.path + "/")
 
-    def _look_for_database(
-        self, entry: Entry, candidate: Candidate, folder: int, name: str
-    ) -> None:
+    def _archive(self, candidate: Candidate) -> None:
+        for folder in self._folders.flush(candidate.path):
+            self.archived.append(folder)
+            self._take(folder)
+        self.archived.append(candidate)
+
+    def _is_database(self, entry: Entry, candidate: Candidate, folder: int, name: str) -> bool:
         """Pages are multiples of 512 bytes, or the name says that it is one."""
+        if entry.type != FILE or entry.classification == SCRUB:
+            return False
         named = name.endswith(SUFFIXES)
         size = entry.stat.st_size
         if size < HEADER_SIZE or (size % 512 and not named):
-            return
+            return False
         try:
             descriptor = open_file(name, folder, entry.stat)
         except OSError:
-            return  # reported when it is read
+            return False  # reported when it is read
         try:
             header = parse_header(os.pread(descriptor, HEADER_SIZE, 0))
         finally:
             os.close(descriptor)
         if header is not None:
             self.databases.append(Database(candidate, header, {}))
-        elif named and entry.classification == KEEP:
+            return True
+        if named and entry.classification == KEEP:
             self.not_sqlite.append(candidate)
+        return False
 
     def _is_side_file(self, entry: Candidate) -> bool:
         """The -wal, -shm and -journal of a database go with it, or not at all."""

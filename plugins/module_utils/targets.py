@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .borg import Access, Borg, Created, CreateSession, Progress
+from .borg import Access, Borg, Created, CreateSession, Listing, Progress
 from .borg_lock import forget_dead_locks
 from .config import BoxConfig, RepositoryConfig
 from .errors import CouldNotRun, LifeboatError, ToldToStop
@@ -39,6 +39,7 @@ class Target:
     comparison: Comparison | None = None
     error: LifeboatError | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    listing: Listing | None = None
     progress: Progress | None = None
     moved: float = 0.0
 
@@ -139,8 +140,17 @@ class Archiving:
             if target.session is not None:
                 target.session.feed(data)
 
-    def catch_up(self) -> None:
-        """Wait until borg has nearly read what it was given, but not for one that stands still."""
+    def keep_feeding(self) -> None:
+        """Let every borg have what it has room for."""
+        for target in self.targets:
+            if target.session is not None:
+                target.session.feed(b"")
+
+    def catch_up(self, meanwhile: Callable[[int], object] = lambda files: None) -> None:
+        """Wait until borg has nearly read what it was given, but not for one that stands still.
+
+        `meanwhile` is told time and again how many files every borg has read.
+        """
         begun = time.monotonic()
         ended: set[str] = set()
         while True:
@@ -154,13 +164,13 @@ class Archiving:
             for target in waiting:
                 if target.session is not None and not target.session.pump(0.05):
                     ended.add(target.config.name)
+            meanwhile(min(_files_read(target) for target in waiting))
 
     def _lags(self, target: Target, begun: float) -> bool:
         if target.session is None:
             return False
         target.session.feed(b"")  # hear what it said meanwhile
-        done = target.progress.files if target.progress else 0
-        if done >= self._files - _LAG_FILES:
+        if _files_read(target) >= self._files - _LAG_FILES:
             return False
         if target.session.has_read_all():
             return time.monotonic() - (target.moved or begun) < _WAITS_FOR_PATHS_SECONDS
@@ -174,6 +184,8 @@ class Archiving:
             for target in waiting:
                 if target.session is not None:
                     target.session.close()
+                    target.listing = target.borg.listing(self._archive)
+                    target.listing.load()
             while waiting:
                 for target in tuple(waiting):
                     if len(waiting) == 1 or _has_ended(target):
@@ -213,6 +225,9 @@ class Archiving:
     def abort(self) -> None:
         """No archive comes into being where none was completed."""
         for target in self.targets:
+            if target.listing is not None:
+                target.listing.abandon()
+                target.listing = None
             if target.session is not None:
                 target.session.abort()
                 target.session = None
@@ -227,7 +242,8 @@ class Archiving:
             begun = time.monotonic()
             fresh = comparer()
             try:
-                target.borg.list_archive(self._archive, fresh.take)
+                listing = target.listing or target.borg.listing(self._archive)
+                listing.read(fresh.take)
             except LifeboatError as error:
                 target.error = error
                 continue
@@ -240,6 +256,10 @@ class Archiving:
                     f"{target.comparison.describe()}",
                     hint="the next run tries again; if it stays, somebody else writes there",
                 )
+
+
+def _files_read(target: Target) -> int:
+    return target.progress.files if target.progress else 0
 
 
 def _has_ended(target: Target) -> bool:

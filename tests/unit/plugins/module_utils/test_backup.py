@@ -24,8 +24,15 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.lifeboat.agents.plugins.module_utils import assemble, look, report, targets
+from ansible_collections.lifeboat.agents.plugins.module_utils import (
+    assemble,
+    look,
+    quick_list,
+    report,
+    targets,
+)
 from ansible_collections.lifeboat.agents.plugins.module_utils.backup import Backup
+from ansible_collections.lifeboat.agents.plugins.module_utils.borg import Access, Borg
 from ansible_collections.lifeboat.agents.plugins.module_utils.errors import CouldNotRun
 from ansible_collections.lifeboat.agents.plugins.module_utils.home_audit import audit
 from ansible_collections.lifeboat.agents.plugins.module_utils.profile import load
@@ -33,6 +40,7 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.secrets import MAR
 from ansible_collections.lifeboat.agents.plugins.module_utils.verify import verify
 from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils import engine
 from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils.engine import (
+    PASSPHRASE,
     Box,
     entries,
     make_database,
@@ -321,14 +329,15 @@ def test_a_file_that_vanishes_and_one_that_grows(box: Box, monkeypatch: pytest.M
     write(box.home / "SOUL.md")
     write(box.home / "sessions" / "gone.json")
     growing = write(box.home / "sessions" / "growing.json", "a")
-    original = assemble.Assembly.settle
+    original = assemble.Assembly.settled
 
-    def later(self: Any) -> None:
-        (box.home / "sessions" / "gone.json").unlink()
-        growing.write_text("aaaa", encoding="ascii")
-        original(self)
+    def later(self: Any, files: int | None = None) -> Any:
+        if files is None:
+            (box.home / "sessions" / "gone.json").unlink()
+            growing.write_text("aaaa", encoding="ascii")
+        return original(self, files)
 
-    monkeypatch.setattr(assemble.Assembly, "settle", later)
+    monkeypatch.setattr(assemble.Assembly, "settled", later)
     status = box.backup()
     assert status["result"] in ("success", "warning")
     found = entries(box.manifest(box.extract(status)))
@@ -615,18 +624,69 @@ def test_verify(box: Box) -> None:
     assert outcome["repositories"]["vault1"]["entries"] >= 4
 
 
+def listings(box: Box) -> tuple[bytes, bytes]:
+    """All that borg can store, listed by borg's own code with our formatter, and by borg."""
+    home = box.root / "everything"
+    home.mkdir()
+    write(home / "file", "text")
+    os.link(home / "file", home / "second-name")
+    os.symlink("file", home / "link")
+    os.symlink("gone", home / "dangling")
+    os.mkfifo(home / "pipe")
+    (home / "folder").mkdir(mode=0o2755)
+    write(home / "empty", "", 0o4755)
+    for name in (b"new\nline", b"not-utf8-\xff", "ümlaut".encode(), b" blanks  and\ttab "):
+        write(Path(os.fsdecode(os.fsencode(home) + b"/" + name)), "x" * 70000)
+    url = f"{box.root}/vault1/repository"
+    box.raw("vault1", "create", f"{url}::all", str(home))
+    access = Access(
+        url, str(box.root / "vault1/borg"), str(box.root / "vault1/keys"), passphrase=PASSPHRASE
+    )
+    borg = Borg(access, executable=box.borg)
+    quick = bytearray()
+    running = borg.start_quick_list("all", quick.extend)
+    assert running is not None
+    running.feed(b"\n")
+    borg.judge_answer("list", running.finish())
+    plain = bytearray()
+    borg.list_plainly("all", plain.extend)
+    return bytes(quick), bytes(plain)
+
+
+def test_the_quick_listing_says_what_borg_says(box: Box) -> None:
+    quick, plain = listings(box)
+    assert quick == plain
+    assert quick.count(b"\0") == 12
+    assert b" hrw" in quick and b"- -rwsr-xr-x" in quick
+
+
+@pytest.mark.parametrize("damage", ["from borg import no_such_part", "archiver = object()"])
+def test_where_borg_is_another_the_listing_is_its_own(
+    box: Box, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    source = Path(quick_list.__file__).read_text(encoding="utf-8")
+    assert source.count("from borg import archiver\n") == 1
+    program = box.root / "damaged.py"
+    program.write_text(
+        source.replace("import archiver\n", f"import archiver\n        {damage}\n"), "utf-8"
+    )
+    monkeypatch.setattr(quick_list, "__file__", str(program))
+    quick, plain = listings(box)
+    assert quick == plain
+
+
 def test_the_archive_has_no_secret_even_when_it_appears_after_the_scan(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A scrubbed file is archived from its copy, whatever the agent writes meanwhile."""
     config = write(box.home / "config.yaml", "a: b\n")
-    original = assemble.Assembly.settle
+    original = assemble.Assembly.settled
 
-    def later(self: Any) -> None:
+    def later(self: Any, files: int | None = None) -> Any:
         config.write_text("api_key: CANARY\n", encoding="ascii")
-        original(self)
+        return original(self, files)
 
-    monkeypatch.setattr(assemble.Assembly, "settle", later)
+    monkeypatch.setattr(assemble.Assembly, "settled", later)
     status = box.backup()
     target = box.extract(status)
     assert not any(b"CANARY" in path.read_bytes() for path in target.rglob("*") if path.is_file())

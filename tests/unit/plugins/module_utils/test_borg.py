@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.borg import (
     Borg,
     BorgError,
     Progress,
+    _interpreter,
     parse_messages,
     parse_progress,
 )
@@ -91,6 +92,7 @@ class Recorded:
         env: Mapping[str, str],
         pass_fds: Sequence[int] = (),
         on_line: Any = None,
+        on_output: Any = None,
     ) -> Running:
         recorded = self
 
@@ -108,7 +110,7 @@ class Recorded:
                 return True
 
             def finish(self) -> Completed:
-                return recorded.run(argv, env=env, pass_fds=pass_fds)
+                return recorded.run(argv, env=env, pass_fds=pass_fds, on_output=on_output)
 
             def abort(self) -> None:
                 recorded.fed = b"aborted"
@@ -116,7 +118,7 @@ class Recorded:
         return Session()
 
 
-def borg(runner: Recorded, tmp_path: Path, **settings: Any) -> Borg:
+def borg(runner: Recorded, tmp_path: Path, executable: str = "borg", **settings: Any) -> Borg:
     access = Access(
         url=settings.pop("url", "/srv/r"),
         base_dir=str(tmp_path / "base"),
@@ -124,7 +126,7 @@ def borg(runner: Recorded, tmp_path: Path, **settings: Any) -> Borg:
         **settings,
     )
     environ = {"PATH": "/bin", "BORG_PASSPHRASE": "inherited", "CREDENTIALS_DIRECTORY": "/run/c"}
-    return Borg(access, executable="borg", runner=runner, environ=environ)
+    return Borg(access, executable=executable, runner=runner, environ=environ)
 
 
 def test_list_archives(tmp_path: Path) -> None:
@@ -379,3 +381,57 @@ def test_the_table_is_borgs_own() -> None:
         (107, "BackupFileNotFoundError"),
     ):
         assert names[code] == name
+
+
+@pytest.mark.parametrize(
+    ("first_line", "found"),
+    [
+        (b"#!/opt/lifeboat/borg/bin/python3\n", "/opt/lifeboat/borg/bin/python3"),
+        (b"#!/usr/bin/python3 -s\n", None),
+        (b"#!/usr/bin/env python3\n", None),
+        (b"#!/bin/sh\n", None),
+        (b"\x7fELF\x02\n", None),
+        (b"", None),
+    ],
+)
+def test_the_interpreter_of_a_script(tmp_path: Path, first_line: bytes, found: str | None) -> None:
+    script = tmp_path / "borg"
+    script.write_bytes(first_line)
+    assert _interpreter(str(script)) == found
+    assert _interpreter(str(tmp_path / "none")) is None
+
+
+def test_a_listing_is_loaded_ahead_and_read_when_it_is_wanted(tmp_path: Path) -> None:
+    script = tmp_path / "borg"
+    script.write_text("#!/opt/borg/bin/python3\n", encoding="ascii")
+    runner = Recorded((0, b"- -rw-r--r-- 1 2 3 a b\0", b""))
+    listing = borg(runner, tmp_path, executable=str(script)).listing("x")
+    listing.load()
+    assert (runner.fed, runner.argv) == (b"", [])
+    items: list[Any] = []
+    listing.read(items.append)
+    assert [item.path for item in items] == [b"a b"]
+    assert runner.fed == b"\n"
+    [argv] = runner.argv
+    assert argv[:2] == ["/opt/borg/bin/python3", "-I"] and argv[2].endswith("quick_list.py")
+    assert argv[3:5] == [str(script), "list"]
+
+
+def test_a_listing_that_is_not_wanted_is_ended(tmp_path: Path) -> None:
+    script = tmp_path / "borg"
+    script.write_text("#!/opt/borg/bin/python3\n", encoding="ascii")
+    runner = Recorded()
+    listing = borg(runner, tmp_path, executable=str(script)).listing("x")
+    listing.abandon()
+    listing.load()
+    listing.abandon()
+    assert runner.fed == b"aborted"
+
+
+def test_a_quick_listing_that_fails_is_judged_as_borgs_own(tmp_path: Path) -> None:
+    script = tmp_path / "borg"
+    script.write_text("#!/opt/borg/bin/python3\n", encoding="ascii")
+    for code in (13, 2, 1):
+        runner = Recorded((code, b"", b""))
+        with pytest.raises(BorgError):
+            borg(runner, tmp_path, executable=str(script)).list_archive("x")

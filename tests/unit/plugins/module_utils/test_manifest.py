@@ -28,7 +28,10 @@ def candidate(path: str, *, size: int = 5, sha256: str | None = "0" * 64) -> Can
 
 def rendered(records: list[Candidate], block: int = 0) -> bytes:
     file = io.BytesIO()
-    manifest.write(file, records, {"archive": "a", "databases": []}, block=block)
+    writer = manifest.Writer(file, block=block)
+    for record in records:
+        writer.add(record)
+    writer.finish({"archive": "a", "databases": []})
     return file.getvalue()
 
 
