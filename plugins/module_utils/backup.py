@@ -217,6 +217,8 @@ class Backup:
             assembly.records, databases.all
         )
         manifest.finish({**facts, **_decided(assembly)})
+        in_place = assembly.archived_in_place()
+        comparer = Comparer(home, in_place, assembly.copies)
         self._archiving.complete()
         held = databases.files()
         for target in self._archiving.targets:
@@ -224,8 +226,7 @@ class Backup:
         self._problems += databases.judge_holds()
         databases.release()
         self._save(cache)
-        in_place = assembly.archived_in_place()
-        self._archiving.compare(lambda: Comparer(home, in_place, assembly.copies), self._judge)
+        self._archiving.compare(comparer, self._judge)
 
     # -- refusing --------------------------------------------------------------------------------
 

@@ -184,26 +184,10 @@ def parse_progress(line: bytes) -> Progress | None:
     )
 
 
-class ListingReader:
-    """Turns borg's listing into items as it arrives."""
-
-    def __init__(self, take: Callable[[Item], None]) -> None:
-        self._take = take
-        self._rest = b""
-
-    def feed(self, data: bytes) -> None:
-        """The next bytes of the listing."""
-        *records, self._rest = (self._rest + data).split(b"\0")
-        for record in records:
-            kind, mode, uid, gid, size, path = record.split(b" ", 5)
-            self._take(Item(path, kind.decode(), mode.decode(), int(uid), int(gid), int(size)))
-
-
-def parse_listing(data: bytes) -> list[Item]:
-    """The items of `list` in the format that this class asks for."""
-    items: list[Item] = []
-    ListingReader(items.append).feed(data)
-    return items
+def parse_item(line: bytes) -> Item:
+    """A line of `list` in the format that this module asks for."""
+    kind, mode, uid, gid, size, path = line.split(b" ", 5)
+    return Item(path, kind.decode(), mode.decode(), int(uid), int(gid), int(size))
 
 
 def _json_line(line: bytes) -> dict[str, Any]:
@@ -289,29 +273,31 @@ class Listing:
     def __init__(self, borg: Borg, archive: str) -> None:
         self._borg = borg
         self._archive = archive
-        self._reader: ListingReader | None = None
+        self._take: Callable[[list[bytes]], object] | None = None
+        self._rest = b""
         self._running: Running | None = None
 
     def load(self) -> None:
         """Load borg, where it can be loaded without beginning."""
-        self._running = self._borg.start_quick_list(self._archive, self._take)
+        self._running = self._borg.start_quick_list(self._archive, self._output)
 
-    def read(self, take: Callable[[Item], None]) -> None:
-        """Item by item while borg writes it, or BorgError."""
-        self._reader = ListingReader(take)
+    def read(self, take: Callable[[list[bytes]], object]) -> None:
+        """Some lines at a time while borg writes them, see parse_item; or BorgError."""
+        self._take = take
         if self._running is None:
             self.load()
         running, self._running = self._running, None
         if running is None:
-            self._borg.list_plainly(self._archive, self._take)
+            self._borg.list_plainly(self._archive, self._output)
         else:
             running.feed(b"\n")
             self._borg.judge_answer("list", running.finish())
 
-    def _take(self, data: bytes) -> None:
-        if self._reader is None:
+    def _output(self, data: bytes) -> None:
+        if self._take is None:
             raise AssertionError("nobody reads the listing")
-        self._reader.feed(data)
+        *lines, self._rest = (self._rest + data).split(b"\0")
+        self._take(lines)
 
     def abandon(self) -> None:
         """It is not wanted any more."""
@@ -407,12 +393,10 @@ class Borg:
         data = self._json("list", ["--json", self._access.url])
         return _repository_info(data)
 
-    def list_archive(
-        self, archive: str, take: Callable[[Item], None] | None = None
-    ) -> Sequence[Item]:
-        """The archive's own listing; with `take`, item by item while borg writes it."""
+    def list_archive(self, archive: str) -> Sequence[Item]:
+        """The archive's own listing."""
         items: list[Item] = []
-        self.listing(archive).read(take or items.append)
+        self.listing(archive).read(lambda lines: items.extend(map(parse_item, lines)))
         return items
 
     def listing(self, archive: str) -> Listing:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Mapping
 from typing import Protocol
 
-from .borg import Item
+from .borg import Item, parse_item
 
 _FIRST = 5
 
@@ -56,7 +56,7 @@ class Comparison:
 
 
 class Comparer:
-    """Takes the listing item by item while borg still writes it."""
+    """Takes the listing while borg still writes it; `begin` before each listing."""
 
     def __init__(
         self, home: str, records: Mapping[str, Expected], others: Mapping[bytes, Expected]
@@ -74,13 +74,47 @@ class Comparer:
         for printed, alike in self._odd.items():  # names that are as odd as borg prints odd ones
             if printed.decode() in records:
                 alike.append(records[printed.decode()])
+        self._modes: dict[int, str] = {}
+        self._lines = self._lines_of_files()
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing is listed yet."""
         self._unexpected: list[bytes] = []
         self._replaced: list[bytes] = []
         self._resized: list[bytes] = []
         self._compared = 0
-        self._modes: dict[int, str] = {}
-        for expected in (*records.values(), *others.values()):
+        for expected in (*self._records.values(), *self._others.values()):
             expected.seen = False
+
+    def _lines_of_files(self) -> dict[bytes, Expected]:
+        """What borg says about a file that is as it should be: nearly all of a listing."""
+        home, mode_of, odd = os.fsdecode(self._prefix), self._mode, self._odd
+        return {
+            os.fsencode(
+                f"- {mode_of(file.mode)} {file.uid} {file.gid} {file.size} {home}{path}"
+            ): file
+            for path, file in self._records.items()
+            if stat.S_ISREG(file.mode)
+            and not file.any_size
+            and not (odd and lossy(os.fsencode(path)) in odd)
+        }
+
+    def _mode(self, mode: int) -> str:
+        text = self._modes.get(mode)
+        if text is None:
+            text = self._modes[mode] = stat.filemode(mode)
+        return text
+
+    def take_lines(self, lines: list[bytes]) -> None:
+        """The next lines of the listing."""
+        for line in lines:
+            file = self._lines.get(line)
+            if file is None or file.seen:
+                self.take(parse_item(line))
+            else:
+                file.seen = True
+                self._compared += 1
 
     def find(self, path: bytes) -> Expected | None:
         """What is expected at a path as borg prints it."""
@@ -121,9 +155,7 @@ class Comparer:
             return
         want.seen = True
         self._compared += 1
-        mode = self._modes.get(want.mode)
-        if mode is None:
-            mode = self._modes[want.mode] = stat.filemode(want.mode)
+        mode = self._mode(want.mode)
         same = item.mode == mode or item.mode == "h" + mode[1:]  # h: a hard link
         if not same or item.uid != want.uid or item.gid != want.gid:
             self._replaced.append(item.path)

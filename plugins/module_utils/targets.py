@@ -23,6 +23,7 @@ OnProgress = Callable[[str, Progress], None]
 # How far borg may lag behind when the last entries are read, and how long it may stand still. It
 # reports its progress every 0.2 s while it works, and not at all while it waits for more paths.
 _LAG_FILES = 150
+_LAG_SECONDS = 0.25  # it is further on than it has reported
 _STILL_SECONDS = 8.0
 _TURN_SECONDS = 0.05  # for each repository while several are waited for
 _WAITS_FOR_PATHS_SECONDS = 0.3
@@ -100,10 +101,12 @@ class Archiving:
         self._archive = archive
         self._on_progress = on_progress
         self._files = 0
+        self._begun = time.monotonic()
         self.targets = all_targets
 
     def begin(self) -> None:
         """Start borg everywhere; it starts up while the home is read."""
+        self._begun = time.monotonic()
         for target in self.targets:
             forget_dead_locks(target.config.base_dir)
             try:
@@ -170,7 +173,9 @@ class Archiving:
         if target.session is None:
             return False
         target.session.feed(b"")  # hear what it said meanwhile
-        if _files_read(target) >= self._files - _LAG_FILES:
+        read = _files_read(target)
+        speed = read / (target.moved - self._begun) if read else 0.0
+        if read >= self._files - max(_LAG_FILES, speed * _LAG_SECONDS):
             return False
         if target.session.has_read_all():
             return time.monotonic() - (target.moved or begun) < _WAITS_FOR_PATHS_SECONDS
@@ -232,24 +237,22 @@ class Archiving:
                 target.session.abort()
                 target.session = None
 
-    def compare(
-        self, comparer: Callable[[], Comparer], finish: Callable[[Comparer], Comparison]
-    ) -> None:
+    def compare(self, comparer: Comparer, finish: Callable[[Comparer], Comparison]) -> None:
         """The archive's own listing against the manifest, in every repository."""
         for target in self.targets:
             if target.created is None or target.error is not None:
                 continue
             begun = time.monotonic()
-            fresh = comparer()
+            comparer.begin()
             try:
                 listing = target.listing or target.borg.listing(self._archive)
-                listing.read(fresh.take)
+                listing.read(comparer.take_lines)
             except LifeboatError as error:
                 target.error = error
                 continue
             finally:
                 target.seconds["listing"] = round(time.monotonic() - begun, 3)
-            target.comparison = finish(fresh)
+            target.comparison = finish(comparer)
             if not target.comparison.good:
                 target.error = LifeboatError(
                     f"{target.config.name}: the archive is not what was to be archived: "

@@ -408,9 +408,9 @@ def test_a_listing_is_loaded_ahead_and_read_when_it_is_wanted(tmp_path: Path) ->
     listing = borg(runner, tmp_path, executable=str(script)).listing("x")
     listing.load()
     assert (runner.fed, runner.argv) == (b"", [])
-    items: list[Any] = []
-    listing.read(items.append)
-    assert [item.path for item in items] == [b"a b"]
+    lines: list[bytes] = []
+    listing.read(lines.extend)
+    assert lines == [b"- -rw-r--r-- 1 2 3 a b"]
     assert runner.fed == b"\n"
     [argv] = runner.argv
     assert argv[:2] == ["/opt/borg/bin/python3", "-I"] and argv[2].endswith("quick_list.py")

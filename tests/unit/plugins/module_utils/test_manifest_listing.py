@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from ansible_collections.lifeboat.agents.plugins.module_utils.borg import Item, parse_listing
+from ansible_collections.lifeboat.agents.plugins.module_utils.borg import Item, parse_item
 from ansible_collections.lifeboat.agents.plugins.module_utils.listing import Comparer, lossy
 from ansible_collections.lifeboat.agents.plugins.module_utils.survey import Candidate
 from ansible_collections.lifeboat.agents.plugins.module_utils.walk import Entry
@@ -111,10 +111,56 @@ def test_names_that_borg_prints_alike_are_told_apart_by_what_they_are() -> None:
     assert len(compared.result().missing) == 3
 
 
+def lines(*items: Item) -> list[bytes]:
+    """As borg prints them."""
+    return [f"{i.type} {i.mode} {i.uid} {i.gid} {i.size} ".encode() + i.path for i in items]
+
+
+def test_lines_are_judged_like_items() -> None:
+    """Also where a name is that of a file whose own cannot be printed."""
+    link = candidate("link")
+    link.any_size = True
+    records = [
+        candidate("", stat.S_IFDIR | 0o700),
+        candidate("a"),
+        candidate("b", size=7),
+        candidate("odd\udcff"),
+        candidate("odd?"),
+        link,
+    ]
+    good = [
+        item("h/a", "drwx------", 0),
+        item("h/a/a"),
+        item("h/a/b", size=7),
+        item("h/a/odd?"),
+        item("h/a/odd?"),
+        item("h/a/link", "hrw-r--r--", 0),
+        MANIFEST,
+    ]
+    compared = comparer(*records)
+    compared.take_lines(lines(*good))
+    assert compared.result().good and compared.result().compared == 7
+    for number in range(len(good)):
+        compared.begin()
+        compared.take_lines(lines(*good[:number], *good[number + 1 :]))
+        assert len(compared.result().missing) == 1
+        compared.begin()
+        compared.take_lines(lines(*good, good[number]))
+        assert compared.result().unexpected == (good[number].path,)
+    for wrong, field in (
+        (item("h/a/a", "-rwsr-xr-x"), "replaced"),
+        (item("h/a/a", uid=0), "replaced"),
+        (item("h/a/a", size=6), "resized"),
+    ):
+        compared.begin()
+        compared.take_lines(lines(*good[:1], wrong, *good[2:]))
+        assert getattr(compared.result(), field) == (wrong.path,)
+
+
 def test_recorded_listing() -> None:
     """As borg 1.4.5 prints it in the format that is asked for."""
-    data = b"d drwxr-xr-x 0 0 0 h/a\0- -rw-r--r-- 10 20 5 h/a/with space\0l lrwxrwxrwx 10 20 4 h/a/x\ny\0"
-    assert parse_listing(data) == [
+    data = b"d drwxr-xr-x 0 0 0 h/a\0- -rw-r--r-- 10 20 5 h/a/with space\0l lrwxrwxrwx 10 20 4 h/a/x\ny"
+    assert [parse_item(line) for line in data.split(b"\0")] == [
         Item(b"h/a", "d", "drwxr-xr-x", 0, 0, 0),
         Item(b"h/a/with space", "-", "-rw-r--r--", 10, 20, 5),
         Item(b"h/a/x\ny", "l", "lrwxrwxrwx", 10, 20, 4),
