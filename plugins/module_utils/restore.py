@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,6 +54,7 @@ class Request:
     user: str
     replace: bool = False
     moved_aside: str = ""
+    records: str = ""
 
     @property
     def staging(self) -> str:
@@ -156,12 +159,7 @@ def _make_tree(staging: int, user: str) -> None:
 def read_manifest(staging: int, agent: str) -> RestoreManifest:
     """The manifest of the extracted tree; never read through a link."""
     try:
-        folder = descend(staging, f"tree/run/lifeboat/{agent}")
-        try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open("manifest.json", flags, dir_fd=folder)
-        finally:
-            os.close(folder)
+        descriptor = _open_record(staging, agent, "manifest.json")
     except OSError as error:
         raise RestoreError(
             f"The archive holds no manifest of {agent!r}: {error.strerror}.",
@@ -178,6 +176,7 @@ def stage(request: Request) -> dict[str, Any]:
         if state.step != "extracted":
             return {"changed": False, **state.report}
         manifest = _chosen(staging, request.agent, state)
+        _keep_records(request, staging, state)
         os.chmod(staging, 0o700)
         who = owners(request.user, manifest.agent.uid, manifest.agent.gid)
         applied = Apply(staging, manifest, who, change_owners=os.geteuid() == 0).run()
@@ -193,6 +192,50 @@ def stage(request: Request) -> dict[str, Any]:
         }
         write_state(staging, state.at("staged", report=report))
     return {"changed": True, **report}
+
+
+def _keep_records(request: Request, staging: int, state: State) -> None:
+    """What outlives the staging folder. Of single paths nothing is kept: the records speak of the
+    last whole restore, which may wait for its pairing."""
+    if not request.records or state.only:
+        return
+    with opened(request.records) as records:
+        for name in ("manifest.json", "environment.json"):
+            remove(f"{name}.new", records)
+            try:
+                source = _open_record(staging, request.agent, name)
+            except FileNotFoundError:
+                remove(name, records)  # that of an earlier restore speaks of another archive
+                continue
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            target = os.open(f"{name}.new", flags, 0o600, dir_fd=records)
+            with os.fdopen(source, "rb") as reading, os.fdopen(target, "wb") as writing:
+                shutil.copyfileobj(reading, writing, 1 << 20)
+            os.rename(f"{name}.new", name, src_dir_fd=records, dst_dir_fd=records)
+
+
+def _open_record(staging: int, agent: str, name: str) -> int:
+    """A file beside the manifest of the extracted tree; never read through a link."""
+    folder = descend(staging, f"tree/run/lifeboat/{agent}")
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=folder)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _not_plain(name) from error
+    finally:
+        os.close(folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_plain(name)
+    return descriptor
+
+
+def _not_plain(name: str) -> RestoreError:
+    return RestoreError(
+        f"The archive's {name} is not a plain file.", "Nothing was placed. Choose an earlier one."
+    )
 
 
 def _chosen(staging: int, agent: str, state: State) -> RestoreManifest:

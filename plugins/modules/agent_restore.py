@@ -75,6 +75,11 @@ options:
     description: Name of the moved-aside home that V(undone) puts back. The newest by default.
     type: str
     default: ""
+  records:
+    description:
+      - A folder of root's that outlives the staging folder. V(staged) puts the manifest there, and the names in the
+        environment files; without O(only) alone.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -179,6 +184,7 @@ def _request(parameters: dict[str, Any]) -> restore.Request:
         user=parameters["user"],
         replace=parameters["replace"],
         moved_aside=parameters["moved_aside"],
+        records=parameters["records"] or "",
     )
 
 
@@ -198,6 +204,7 @@ def main() -> None:
             "only": {"type": "list", "elements": "str", "default": []},
             "replace": {"type": "bool", "default": False},
             "moved_aside": {"type": "str", "default": ""},
+            "records": {"type": "path"},
             **access_options(),
         },
         required_if=[("state", "extracted", ("archive", "archive_id", "repository"))],

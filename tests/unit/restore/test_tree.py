@@ -84,12 +84,58 @@ def test_copies_are_never_taken_through_a_link(extracted: World, place: str) -> 
         restore.stage(extracted.request())
 
 
+def records(world: World) -> Path:
+    folder = world.root / "records"
+    folder.mkdir()
+    (folder / "environment.json").write_text("of an earlier restore")
+    return folder
+
+
+def test_what_later_checks_need_outlives_the_staging_folder(extracted: World) -> None:
+    kept, there = records(extracted), extracted.source / f"run/lifeboat/{AGENT}"
+    (there / "environment.json").write_text('{"names": []}')
+    extracted.stage_by_hand()
+    restore.stage(extracted.request(records=str(kept)))
+    assert (kept / "manifest.json").read_bytes() == (there / "manifest.json").read_bytes()
+    assert (kept / "environment.json").read_text() == '{"names": []}'
+    assert {path.stat().st_mode & 0o7777 for path in kept.iterdir()} == {0o600}
+    assert len(list(kept.iterdir())) == 2
+
+
+def test_names_of_an_earlier_archive_are_not_kept(extracted: World) -> None:
+    kept = records(extracted)
+    extracted.stage_by_hand()
+    restore.stage(extracted.request(records=str(kept)))
+    assert [path.name for path in kept.iterdir()] == ["manifest.json"]
+
+
+def test_a_restore_of_single_paths_leaves_the_records_alone(extracted: World) -> None:
+    kept = records(extracted)
+    extracted.stage_by_hand(only=["SOUL.md"])
+    restore.stage(extracted.request(records=str(kept)))
+    assert [path.name for path in kept.iterdir()] == ["environment.json"]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_names_are_never_kept_from_elsewhere(extracted: World, kind: str) -> None:
+    path = extracted.source / f"run/lifeboat/{AGENT}/environment.json"
+    if kind == "link":
+        path.symlink_to("/etc/shadow")
+    kept = records(extracted)
+    extracted.stage_by_hand()
+    if kind == "pipe":
+        os.mkfifo(extracted.staging / f"tree/run/lifeboat/{AGENT}/environment.json")
+    with pytest.raises(RestoreError, match="not a plain file"):
+        restore.stage(extracted.request(records=str(kept)))
+    assert (kept / "environment.json").read_text() == "of an earlier restore"
+
+
 def test_a_linked_manifest_is_not_read(extracted: World) -> None:
     path = extracted.source / f"run/lifeboat/{AGENT}/manifest.json"
     path.rename(extracted.root / "manifest.json")
     path.symlink_to(extracted.root / "manifest.json")
     extracted.stage_by_hand()
-    with pytest.raises(RestoreError, match="holds no manifest"):
+    with pytest.raises(RestoreError, match="not a plain file"):
         restore.stage(extracted.request())
 
 
