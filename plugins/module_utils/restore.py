@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import os
 import shutil
 import stat
@@ -118,7 +119,7 @@ def extract(
                 warnings = opened_one.extract(archive, tree, paths)
             finally:
                 os.close(tree)
-        write_state(staging, begun.at("extracted"))
+        write_state(staging, begun.at("extracted", flawed=bool(warnings)))
     return {"changed": True, "staging": request.staging, "borg_warnings": warnings}
 
 
@@ -130,7 +131,9 @@ def _archive_paths(source: Session, archive: str, only: Sequence[str]) -> list[s
 
 def _complete(state: State, archive_id: str, only: Sequence[str]) -> bool:
     same = state.archive_id == archive_id and state.only == tuple(only)
-    return state.kind == "restore" and same and state.step != "extracting"
+    taken = state.step in ("switching", "switched")  # as it was
+    whole = taken or not (state.flawed or state.step == "extracting")
+    return state.kind == "restore" and same and whole
 
 
 def _refuse_to_discard(state: State | None) -> None:
@@ -371,6 +374,21 @@ def clear(request: Request) -> bool:
         return clear_staging(parent, request.agent)
 
 
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """What the operating system refused, in words, with what to do."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise RestoreError(
+            f"{os.strerror(error.errno or 0)}: {error.filename or 'a step of the restore'}.",
+            f"{'Make room (bytes and inodes: df, df -i)' if full else 'Solve the reason'} and run "
+            "the same command again: it goes on where it stopped. Nothing was lost.",
+            errno=error.errno,
+        ) from error
+
+
 def timed(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The result of a step, the seconds that it took, and those of them on a processor."""
     begin, before = time.monotonic(), os.times()
@@ -390,6 +408,7 @@ def now() -> datetime.datetime:
 __all__ = [
     "Request",
     "clear",
+    "explained",
     "extract",
     "read_manifest",
     "show",

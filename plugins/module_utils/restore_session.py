@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
 import fcntl
 import os
 import pwd
@@ -37,6 +38,7 @@ USER = "lifeboat-restore"
 RUN_DIRECTORY = "/run/lifeboat-restore"
 B = TypeVar("B", bound=borg.Borg)
 BORG = borg.DEFAULT_EXECUTABLE
+_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ARCHIVE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:?\d{2})?)?\Z")
 
@@ -333,11 +335,24 @@ class Session:
         """Extract into an open folder of the session's user; returns borg's warnings."""
         with self.errors():
             completed = self._borg(into).extract(archive, paths, sparse=True)
-        return [
+        warnings = [
             message.text
             for message in borg.parse_messages(completed.stderr)
             if message.level in ("WARNING", "ERROR", "CRITICAL")
         ]
+        refuse_full_disk(warnings)
+        return warnings
+
+
+def refuse_full_disk(warnings: Sequence[str]) -> None:
+    """borg goes on with the next file when there is no room for one, and warns."""
+    full = [text for text in warnings if any(words in text for words in _FULL)]
+    if full:
+        raise RestoreError(
+            f"The disk is full: {len(full)} files could not be extracted, such as: {full[0]}",
+            "The home stands as it stood. Make room (bytes and inodes: df, df -i) and run the same "
+            "command again; it begins the extraction anew.",
+        )
 
 
 def of_agent(archives: Sequence[borg.ArchiveInfo], agent: str) -> list[borg.ArchiveInfo]:

@@ -52,6 +52,7 @@ class State:
     old_inode: int = 0
     moved_aside: str = ""
     started: str = ""
+    flawed: bool = False  # borg warned: what was extracted may not be all
     report: dict[str, Any] = field(default_factory=dict)
 
     def at(self, step: str, **changes: Any) -> State:

@@ -216,7 +216,8 @@ def main() -> None:
         before = foresee(module.params)
         if module.check_mode:
             module.exit_json(**before)
-        result = restore.timed(lambda: act(module.params))
+        with restore.explained():
+            result = restore.timed(lambda: act(module.params))
         module.exit_json(diff=before["diff"], **result)
     except RestoreError as error:
         module.fail_json(**error.payload())

@@ -5,13 +5,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import json
 import os
 import pwd
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ansible_collections.lifeboat.agents.plugins.module_utils import restore
+from ansible_collections.lifeboat.agents.plugins.module_utils.process import (
+    Completed,
+    Subprocesses,
+)
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_manifest import RestoreError
 
 from .support import IS_ROOT, MARKER, World, agent_user, rows_of, tree
@@ -103,3 +112,53 @@ def test_the_private_folder_is_gone_when_borg_fails(borg_world: World) -> None:
     restore.stage(world.request())
     restore.switch(world.request())
     restored(world)
+
+
+class Spoiling(Subprocesses):
+    """borg leaves one file out, and warns of it as it does: with exit code 104."""
+
+    def __init__(self, world: World, problem: str) -> None:
+        self.left_out = f"{world.staging}/tree/home/hermes/.hermes/memories/USER.md"
+        warning = {"type": "log_message", "levelname": "WARNING", "name": "borg"}
+        self.warning = {**warning, "msgid": "BackupOSError", "message": f"USER.md: open: {problem}"}
+
+    def run(self, argv: Sequence[str], **options: Any) -> Completed:
+        done = super().run(argv, **options)
+        if "extract" not in argv:
+            return done
+        os.unlink(self.left_out)
+        said = done.stderr + json.dumps(self.warning).encode() + b"\n"
+        return dataclasses.replace(done, returncode=104, stderr=said)
+
+
+@pytest.mark.parametrize(
+    "problem", ["[Errno 28] No space left on device", "[Errno 5] Input/output error"]
+)
+def test_what_was_not_extracted_whole_is_extracted_again(borg_world: World, problem: str) -> None:
+    """borg only warns when there was no room for a file; a second run must not build on that."""
+    world = borg_world
+    world.make_target()
+    world.make_source()
+    world.initialise()
+    world.create()
+    spoiling = Spoiling(world, problem)
+    if "space" in problem:
+        with pytest.raises(RestoreError, match="disk is full") as caught:
+            world.extract(runner=spoiling)
+        assert "Make room" in str(caught.value)
+    else:
+        assert world.extract(runner=spoiling)["borg_warnings"]
+        assert restore.stage(world.request())["applied"]["missing"]["first"]
+    assert world.extract()["changed"]
+    assert restore.stage(world.request())["applied"]["missing"]["count"] == 0
+    restore.switch(world.request())
+    restored(world)
+
+
+def test_what_the_system_refuses_is_said_in_words() -> None:
+    with (
+        pytest.raises(RestoreError, match="No space left on device: /x") as caught,
+        restore.explained(),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x")
+    assert "Make room" in str(caught.value)
