@@ -192,7 +192,7 @@ def _agent_row(state: AgentState) -> str:
     return (
         f'<tr{" class=noted" if note else ""}><th scope="row">{esc(state.name)}</th>'
         + cell("", chip(css_class(state.state), state.state_text))
-        + cell("Level", "none" if level is None else f"L{level}")
+        + cell("Level", "none" if level is None else f"L{level}", short=True)
         + cell("Last drill", _link(last, date_text(last.started)) if last else "never")
         + cell("Last proven", date_text(proven.isoformat()) if proven else "never")
         + cell("RTO", duration(_measured(last, "rto")) if last else "", number=True)
@@ -222,7 +222,7 @@ def _recent(states: Sequence[AgentState]) -> str:
     )
     rows = [
         f'<tr><th scope="row">{_link(record, time_text(record.started))}</th>'
-        + cell("Agent", esc(record.agent))
+        + cell("Agent", esc(record.agent), short=True)
         + cell("", chip(css_class(record.result), TITLES.get(record.result, record.result)))
         + cell("Why", esc(record.data["verdict"].get("reason")))
         + "</tr>"

@@ -72,8 +72,8 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[str], *, css: str
     )
 
 
-def cell(label: str, html: str, *, number: bool = False) -> str:
-    css = ' class="number"' if number else ""
+def cell(label: str, html: str, *, number: bool = False, short: bool = False) -> str:
+    css = ' class="number"' if number else ' class="short"' if short else ""
     return f'<td{css} data-label="{esc(label)}">{html}</td>' if html else f"<td{css}></td>"
 
 
@@ -350,14 +350,15 @@ def history_row(record: Record) -> str:
     measured = data.get("objectives", {})
     level = verdict.get("level")
     result = str(verdict.get("result"))
+    archive = data.get("archive", {}).get("name")
     page_name = f"{record.name[: -len('.json')]}.html"
     return (
         f'<tr><th scope="row"><a href="{esc(page_name)}">{time_text(record.started)}</a></th>'
         + cell("", chip(css_class(result), TITLES.get(result, result)))
-        + cell("Level", "none" if level is None else f"L{level}")
+        + cell("Level", "none" if level is None else f"L{level}", short=True)
         + cell("RTO", duration(measured.get("rto", {}).get("measured")), number=True)
         + cell("RPO", duration(measured.get("rpo", {}).get("measured")), number=True)
-        + cell("Archive", f"<code>{esc(data.get('archive', {}).get('name') or '')}</code>")
+        + cell("Archive", f"<code>{esc(archive)}</code>" if archive else "")
         + "</tr>"
     )
 

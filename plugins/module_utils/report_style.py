@@ -102,6 +102,7 @@ tbody tr:last-child > * { border-bottom: 0; }
 .fit { width: auto; }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 td { overflow-wrap: anywhere; }
+td.short { white-space: nowrap; }
 td .hint { overflow-wrap: anywhere; }
 th code { overflow-wrap: normal; }
 time { white-space: nowrap; }
@@ -175,6 +176,7 @@ footer { color: var(--soft); font-size: .88rem; margin-top: 1.4rem; }
     padding-left: .8rem; }
   .stack tr.failed > * { background: none; box-shadow: none; padding-left: 0; }
   .tick, .target-text { font-size: 19px; }
+  svg.plot { overflow: visible; }
 }
 @media print {
   :root { --ground: #fff; --card: #fff; --text: #000; --soft: #444; --edge: #bbb;

@@ -211,11 +211,28 @@ def test_an_older_archive_is_found_by_its_name_and_by_a_time(world: World, way: 
     assert ended.only["drill"]["selection"] == {"archive": "named", "at": "at"}[way]
 
 
-def test_everything_that_is_stored_can_be_verified(world: World) -> None:
-    ended = world.drill("-e", "agent=a0", "-e", "check=data")
+def test_everything_stored_is_verified_and_compared_with_the_live_agent(world: World) -> None:
+    """The live agent has something new, and the inventory says something else than was deployed."""
+    box = world.host("box")
+    box.check_output("runuser -u fleet -- touch /home/fleet/a0/newthing")
+    try:
+        ended = world.drill(
+            *("-e", "agent=a0", "-e", "check=data"),
+            drill_production=True,
+            backup_compression="lz4",
+        )
+    finally:
+        box.check_output("rm /home/fleet/a0/newthing")
     assert ended.code == 0, ended.output[-3000:]
     states = {state["level"]: state["status"] for state in ended.only["levels"]}
     assert [states[level] for level in range(5)] == ["reached"] * 5
+    drift = {(item["direction"], item["where"]): item["todo"] for item in ended.only["drift"]}
+    assert drift.keys() == {
+        ("production", "newthing"),
+        ("production", "compression: zstd,3, inventory lz4"),
+        ("archive", "compression: zstd,3, inventory lz4"),
+    }
+    assert all(drift.values())
 
 
 def test_a_killed_drill_leaves_what_ends_by_itself_and_the_next_removes_it(world: World) -> None:
