@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import pty
 import shlex
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,6 +119,27 @@ class World:
         self.note(command, seconds)
         return Ended(command, done.returncode, done.stdout, seconds)
 
+    def typed(self, question: str, answer: Callable[[], str], playbook: str, *given: str) -> Ended:
+        """A playbook at a terminal, with somebody who answers one question of it."""
+        began, said, answered = time.monotonic(), bytearray(), False
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.chdir(ROOT)
+            os.execvp("ansible-playbook", self.argv(playbook, *given))
+        while chunk := read_terminal(terminal):
+            said += chunk
+            if not answered and question.encode() in b" ".join(said.split()):
+                answered = True
+                os.write(terminal, answer().encode() + b"\r")
+        os.close(terminal)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        seconds = round(time.monotonic() - began, 1)
+        text = said.decode("utf-8", "replace").replace("\r", "")
+        command = " ".join([playbook, *given])
+        assert answered, f"{command} never asked {question!r}:\n{text[-6000:]}"
+        self.note(f"{command} (answered)", seconds)
+        return Ended(command, code, text, seconds)
+
     def restore(self, agent: str, *given: str, target: str = "", **environment: str) -> Ended:
         target = target or self.agent(agent)["box"]
         return self.play("restore", f"agent={agent}", f"target={target}", *given, **environment)
@@ -197,6 +220,27 @@ class World:
         first = self.archives(agent)[0]["time"]
         moment = datetime.datetime.fromisoformat(first) + datetime.timedelta(seconds=1)
         return moment.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read_terminal(terminal: int) -> bytes:
+    """What is said next; nothing when the other side is gone."""
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""
+
+
+def vault(*argv: str, **environment: str) -> str:
+    """ansible-vault with the scenario's secret."""
+    done = subprocess.run(
+        ["ansible-vault", *argv],
+        cwd=ROOT,
+        env={**os.environ, "PAGER": "cat", **environment},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
 
 
 def substitute(word: str, names: dict[str, str]) -> str:

@@ -266,6 +266,28 @@ def test_what_is_not_as_archived_is_not_switched_to(world: World) -> None:
     assert states(world) == {"active"}
 
 
+def test_who_types_paired_at_the_terminal_gets_the_agent_started(world: World) -> None:
+    seen = []
+
+    def paired() -> str:
+        seen.append(states(world))
+        return "paired"
+
+    given = (f"agent={AGENT}", "target=box", "replace=true")
+    done = world.typed('Then type "paired" and press Enter', paired, "restore", *given).well()
+    assert seen == [{"inactive"}]
+    assert "Started: restless.service" in done.output
+    assert states(world) == {"active"}
+
+
+def test_who_types_anything_else_starts_nothing(world: World) -> None:
+    given = (f"agent={AGENT}", "target=box", "replace=true")
+    world.typed('Then type "paired"', lambda: "later", "restore", *given).well()
+    assert states(world) == {"inactive"}
+    assert "not started" in world.box(AGENT).run("lifeboat status sam").stdout
+    world.restore(AGENT, "paired=true").well()
+
+
 def test_a_home_that_is_gone_comes_back(world: World) -> None:
     """The Hermes, with everything of it that runs: its own unit comes back whenever it ends."""
     box = world.box("ada")

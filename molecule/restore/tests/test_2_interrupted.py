@@ -193,3 +193,24 @@ def test_a_torn_home_would_be_seen(world: World, cuts: list[Cut]) -> None:
     assert restores.which({}, whole) == "torn"
     world.box(AGENTS[0]).check_output(f"rm {restores.home}/memories/half.md")
     assert restores.which({}, whole) == "new"
+
+
+def test_a_disk_that_fills_up_costs_nothing_and_room_completes_it(world: World) -> None:
+    """A file system without room for more files, which nobody sees who counts bytes."""
+    agent, box = "cut1", world.box("cut1")
+    box.check_output("rm -rf /root/cut1 && cp -a /home/cut1 /root/cut1")
+    count = int(box.check_output("find /root/cut1 | wc -l"))
+    mount = f"mount -t tmpfs -o mode=755,size=64m,nr_inodes={count + 12} none /home/cut1"
+    box.check_output(f"{mount} && cp -a /root/cut1/. /home/cut1/")
+    try:
+        world.write(agent, "SOUL.md", "I am the old one, on a full disk.\n")
+        old = world.home(agent)
+        world.restore(agent, "replace=true").refused("No space left on device", "Make room")
+        assert world.home(agent) == old
+        box.check_output("mount -o remount,nr_inodes=10000 /home/cut1")
+        world.restore(agent, "replace=true").well()
+        assert world.box(agent).file("/home/cut1/agent/SOUL.md").content_string == "I am agent.\n"
+        assert old in [world.home(agent, place) for place in world.aside(agent)]
+        assert not any("lifeboat-restore" in name for name in world.beside(agent))
+    finally:
+        box.check_output("umount /home/cut1 && rm -r /root/cut1")

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 import yaml
-from conftest import World
+from conftest import World, vault
 
 AS_OWNER = "python3 -I /usr/local/lib/lifeboat-world/as_owner.py"
 HOME = "/home/hermes/.hermes"
@@ -37,6 +37,8 @@ def lost(world: World) -> dict[str, str]:
     agents = inventory["agents"]["hosts"]["box"]["backup_agents"]
     fresh = inventory.pop("spare")["hosts"]["fresh"]
     kept = [agent for agent in agents if agent["name"] in keys]
+    elsewhere = next(agent for agent in agents if agent["name"] == "cut0")
+    kept.append({**elsewhere, "home": "/home/cut0/elsewhere/agent"})
     inventory["agents"]["hosts"]["box"] = {**fresh, "backup_agents": kept}
     world.moved_inventory.write_text(yaml.safe_dump(inventory), encoding="utf-8")
     world.moved_inventory.with_suffix(".json").write_text(json.dumps(keys))
@@ -55,6 +57,14 @@ def test_the_fresh_host_has_nothing(world: World, lost: dict[str, str]) -> None:
         assert not box.file(path).exists, path
 
 
+def test_what_the_owner_puts_into_the_vault(world: World, lost: dict[str, str]) -> None:
+    """As the runbook says: with an editor, on the control side, before the restore."""
+    entry = str(world.vault / "ada.yml")
+    editor = "sed -i 's/^  environment: {}$/  environment: {OPENROUTER_API_KEY: key of the vault}/'"
+    vault("edit", entry, EDITOR=editor)
+    assert "key of the vault" in vault("view", entry)
+
+
 def test_one_command_makes_it_the_box(world: World, archived_before: str) -> None:
     done = world.runbook(
         "ansible-playbook playbooks/restore.yml -e agent=acme -e target=acme-agent -e new_box=true",
@@ -68,6 +78,27 @@ def test_one_command_makes_it_the_box(world: World, archived_before: str) -> Non
     for secret in expected["canaries"].values():
         found = box.run(f"grep -rl --fixed-strings {secret} {HOME}").stdout
         assert found == "", f"{secret} came out of the archive: {found}"
+    filled = box.file(f"{HOME}/.env")
+    assert filled.contains("^OPENROUTER_API_KEY='key of the vault'$")
+    assert filled.contains("^TELEGRAM_ALLOWED_USERS=11,22$")
+    assert (filled.user, filled.mode) == ("hermes", 0o600)
+
+
+def test_the_user_has_another_number_here_and_the_home_is_still_its_own(world: World) -> None:
+    box = world.host("box")
+    manifest = json.loads(box.file("/var/lib/lifeboat-restore/ada/manifest.json").content_string)
+    uid, gid = (int(word) for word in box.check_output("id -u hermes; id -g hermes").split())
+    assert uid != manifest["agent"]["uid"]
+    owners = {entry["owner"] for entry in world.home("ada").values()}
+    assert owners == {f"{uid}:{gid}"}
+
+
+def test_another_place_for_the_home_is_taken_and_said(world: World, lost: dict[str, str]) -> None:
+    done = world.restore("cut0", "new_box=true", "pair=later").well()
+    home = "/home/cut0/elsewhere/agent"
+    assert f"It was archived at /home/cut0/agent and lives at {home} now" in done.output
+    assert world.host("box").file(f"{home}/SOUL.md").content_string == "I am agent.\n"
+    assert not world.host("box").file("/home/cut0/agent").exists
 
 
 def test_the_key_of_the_lost_box_opens_nothing(world: World, lost: dict[str, str]) -> None:
@@ -106,6 +137,9 @@ def test_without_a_login_it_cannot_go_on(world: World, lost: dict[str, str]) -> 
     tried = box.run(f"{AS_OWNER} continue {session}")
     assert tried.rc != 0, tried.stdout + tried.stderr
     assert heard(world)["user"] == []
+    refused = world.restore("ada", "paired=true")
+    refused.refused("it is not paired yet", "hermes auth add nous", "says: nous: logged out")
+    assert box.run("systemctl is-active hermes-gateway.service").stdout.strip() != "active"
 
 
 def heard(world: World) -> dict[str, list[str]]:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
+import secrets
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, World
+from conftest import ROOT, World, vault
 
 AGENT = "sam"
 SECRETS = "/etc/lifeboat/agents/sam/repositories/vault-1"
+KILLER = Path(__file__).resolve().parents[1] / "files" / "kill_run.py"
+ROTATIONS = int(os.environ.get("RESTORE_ROTATIONS") or 2)
 REPOSITORY = "/srv/lifeboat/repositories/sam"
-
-
-def vault(*argv: str) -> str:
-    done = subprocess.run(
-        ["ansible-vault", *argv],
-        cwd=ROOT,
-        env={**os.environ, "PAGER": "cat"},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout
 
 
 def escrow(world: World, agent: str = AGENT) -> dict[str, Any]:
@@ -45,6 +39,19 @@ def works(world: World) -> None:
     world.restore(AGENT, "only=memories/USER.md").well()
     found = world.box(AGENT).file("/home/sam/agent/memories/USER.md").content_string
     assert found == "Likes coffee.\n"
+
+
+def learn_host_key(world: World) -> None:
+    """What the runbook says is to be done by hand: the control side learns the new key."""
+    name = world.container("vault-1")
+    told = subprocess.run(
+        ["podman", "exec", name, "ssh-keygen", "-y", "-f", "/etc/ssh/ssh_host_ed25519_key"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    known = world.first_inventory.parent / "boxes" / name / "known_hosts"
+    known.write_text(f"{name} {' '.join(told.stdout.split()[:2])}\n", encoding="utf-8")
 
 
 def test_the_vault_alone_opens_every_repository(world: World) -> None:
@@ -130,9 +137,55 @@ def test_new_host_keys(world: World) -> None:
     assert after != before
     assert [" ".join(public.split()[:2])] == after
     assert escrow(world, "ada")["host_keys"] == after
-    # What the runbook says is to be done by hand: the control side learns the new key.
-    known = world.first_inventory.parent / "boxes" / world.container("vault-1") / "known_hosts"
-    known.write_text(f"{world.container('vault-1')} {after[0]}\n", encoding="utf-8")
+    learn_host_key(world)
+    works(world)
+
+
+def cut(world: World, after: float, *given: str) -> bool:
+    """A rotation that is killed with all that it began; whether it was still at work."""
+    mark = f"lifeboat-rotation-{secrets.token_hex(4)}"
+    running = subprocess.Popen(
+        world.argv("rotate", *given),
+        cwd=ROOT,
+        env={**os.environ, "LIFEBOAT_TEST_RUN": mark},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        running.wait(timeout=after)
+    at_work = running.poll() is None
+    kill = [sys.executable, "-I", str(KILLER), f"LIFEBOAT_TEST_RUN={mark}"]
+    subprocess.run(kill, input=b"now\n", check=True, capture_output=True)
+    running.wait(timeout=60)
+    return at_work
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("what=passphrase", "agent=sam"),
+        ("what=ssh_key", "agent=sam"),
+        ("what=host_keys", "repository=vault-1"),
+    ],
+    ids=lambda given: given[0],
+)
+def test_a_rotation_that_is_cut_locks_nobody_out_and_is_completed(
+    world: World, given: tuple[str, str]
+) -> None:
+    seed = int(os.environ.get("RESTORE_SEED") or random.SystemRandom().randrange(10**6))
+    dice = random.Random(seed)
+    whole = max(seconds for command, seconds in world.seconds.items() if given[0] in command)
+    for _cut in range(ROTATIONS):
+        after = whole * dice.uniform(0.2, 0.9)
+        at_work = cut(world, after, *given)
+        print(f"RESTORE_SEED={seed}: cut after {after:.1f} s of {whole:.1f} s: {at_work}")
+        learn_host_key(world)
+        said = world.play("escrow", f"agent={AGENT}").well().output
+        assert "the escrow opens it" in said  # the vault alone always suffices
+        world.play("rotate", *given).well()
+        learn_host_key(world)
     works(world)
 
 
