@@ -12,7 +12,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,8 @@ NEW = b"n" * 32
 class Box:
     """The box's way to one of its repositories."""
 
-    def __init__(self, name: str) -> None:
-        config = json.loads(Path("/etc/lifeboat/agents/hal/config.json").read_text())
+    def __init__(self, name: str, agent: str = "hal") -> None:
+        config = json.loads(Path(f"/etc/lifeboat/agents/{agent}/config.json").read_text())
         self.agent = config["agent"]
         self.borg_path = config["borg"]
         self.repository = {one["name"]: one for one in config["repositories"]}[name]
@@ -34,9 +37,10 @@ class Box:
         assert match
         self.account, self.port, self.path = match[1], match[2] or "22", match[3]
 
-    def ssh(self, *words: str) -> list[str]:
+    def ssh(self, *words: str, more: Sequence[str] = ()) -> list[str]:
         pinned = self.repository["known_hosts"]
         options = ["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60"]
+        options += more
         options += ["-o", f"UserKnownHostsFile={pinned}", "-o", "StrictHostKeyChecking=yes"]
         key = self.repository["ssh_key"]
         return ["ssh", "-i", key, *options, "-p", self.port, self.account, *words]
@@ -107,11 +111,12 @@ def command(*arguments: str, **environment: str) -> Callable[[Box], str]:
 
 
 def forge(box: Box) -> str:
-    """Archives with dates of the past and of the future."""
-    for number in range(int(os.environ.get("FORGED", "40"))):
-        year = 2019 + number % 15
-        name = f"::hal-{year}-01-{number % 28 + 1:02d}T00:00:{number % 60:02d}Z"
-        done = box.borg("create", "--timestamp", f"{year}-01-02T00:00:00", name, "SOUL.md")
+    """Archives with dates of the past and of the future, a month between each two."""
+    for number in range(int(os.environ["FORGED"])):
+        month = number // 2 + 1 if number % 2 else -(number // 2) - 1
+        day = datetime.now(timezone.utc) + timedelta(days=31 * month)
+        name = f"::hal-{day:%Y-%m-%d}T00:00:00Z"
+        done = box.borg("create", "--timestamp", f"{day:%Y-%m-%d}T00:00:00", name, "SOUL.md")
         if done.returncode != 0:
             return done.stderr
     return ""
@@ -127,6 +132,25 @@ def fill(box: Box) -> str:
     return ""
 
 
+def hold(box: Box) -> str:
+    """Keep the exclusive lock, and keep talking so that nobody calls it silence."""
+    end = time.monotonic() + float(os.environ["SECONDS_HELD"])
+    with box.opened() as connection:
+        Path("/run/attack.holds").touch()
+        while time.monotonic() < end:
+            connection.call("get", id=MANIFEST)
+            time.sleep(0.5)
+    return ""
+
+
+def initialise_anew(box: Box) -> str:
+    """A repository of the attacker's own where the old one was."""
+    with tempfile.TemporaryDirectory() as empty:
+        base = {"BORG_BASE_DIR": empty, "BORG_KEYS_DIR": f"{empty}/keys"}
+        done = box.borg("init", "--encryption", "keyfile-blake2", **base)
+        return "" if done.returncode == 0 else done.stderr or f"rc {done.returncode}"
+
+
 def nonce(wanted: int) -> Callable[[ServeConnection], Any]:
     return lambda c: c.call(
         "commit_nonce_reservation", next_unreserved=wanted, start_nonce=c.call("get_free_nonce")
@@ -139,6 +163,8 @@ def put(c: ServeConnection) -> Any:
 
 ACTS: dict[str, Callable[[Box], str]] = {
     "delete an archive": command("delete", "::FIRST"),
+    "delete every archive": command("delete", "--glob-archives", "*"),
+    "forget an archive": command("delete", "--force", "--force", "::FIRST"),
     "prune": command("prune", "--keep-last=1"),
     "rename": command("rename", "::FIRST", "hal-x.checkpoint"),
     "recreate": command("recreate", "--exclude", "*memories*", "::FIRST"),
@@ -159,9 +185,12 @@ ACTS: dict[str, Callable[[Box], str]] = {
     "destroy": calls(lambda c: c.call("destroy")),
     "repair": calls(lambda c: c.call("check", repair=True)),
     "initialise again": command("init", "--encryption", "none"),
+    "initialise anew": initialise_anew,
     "delete the repository": command("delete"),
     "compact": calls(lambda c: c.call("commit", compact=True, cleanup_commits=True)),
     "forged archives": forge,
+    "prune by the book": command("prune", "--keep-daily=7", "--keep-weekly=4", "--keep-monthly=6"),
+    "hold the lock": hold,
     "fill the quota": fill,
     "change the passphrase": command("key", "change-passphrase", BORG_NEW_PASSPHRASE="x"),
     "list": command("list"),
@@ -169,10 +198,12 @@ ACTS: dict[str, Callable[[Box], str]] = {
 }
 
 
-def contents(box: Box) -> dict[str, str]:
-    """A hash of all that is in each archive."""
+def contents(box: Box, only: Sequence[str]) -> dict[str, str]:
+    """A hash of all that is in each archive that is listed."""
     found = {}
     for name in box.archives():
+        if only and name not in only:
+            continue
         done = subprocess.run(
             [box.borg_path, "export-tar", f"::{name}", "-"],
             env=box.environment(),
@@ -183,10 +214,40 @@ def contents(box: Box) -> dict[str, str]:
     return found
 
 
+def opens(box: Box, path: str) -> dict[str, Any]:
+    """Whether the box's key opens the repository at a path."""
+    box.path = path
+    try:
+        with box.opened() as connection:
+            return {"opened": True, "id": connection.repository_id.hex(), "message": ""}
+    except ServeError as error:
+        return {"opened": False, "id": "", "message": str(error)}
+
+
+def knock(box: Box, arguments: Sequence[str]) -> dict[str, Any]:
+    """SSH with the box's key: options, then -- and the words for the other side."""
+    split = arguments.index("--")
+    done = subprocess.run(
+        box.ssh(*arguments[split + 1 :], more=arguments[:split]),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+
+
 def main() -> int:
-    box = Box(sys.argv[1])
+    box = Box(sys.argv[1], os.environ.get("AGENT", "hal"))
+    if sys.argv[2] == "knock":
+        sys.stdout.write(json.dumps(knock(box, sys.argv[3:])) + "\n")
+        return 0
+    if sys.argv[2] == "open":
+        sys.stdout.write(json.dumps(opens(box, sys.argv[3])) + "\n")
+        return 0
     if sys.argv[2] == "contents":
-        sys.stdout.write(json.dumps(contents(box)) + "\n")
+        sys.stdout.write(json.dumps(contents(box, sys.argv[3:])) + "\n")
         return 0
     try:
         refused = ACTS[sys.argv[2]](box)

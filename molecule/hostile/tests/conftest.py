@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,7 @@ class World:
     inventory: Path
     box: Host
     hosts: dict[str, Host]
+    checkout: Path = CHECKOUT
 
     def attack(self, repository: str, act: str, **environment: str) -> dict[str, Any]:
         """Try something with the box's own key; what was answered."""
@@ -46,13 +50,62 @@ class World:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer
 
-    def play(self, playbook: str, *extra: str) -> subprocess.CompletedProcess[str]:
-        """A playbook of the collection, as the trusted side runs it."""
+    def knock(self, repository: str, *words: str) -> dict[str, Any]:
+        """SSH with the box's own key: options, then -- and words for the other side."""
+        done = self.box.run(f"python3 /root/attack.py {repository} knock {shlex.join(words)}")
+        assert done.rc == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def opens(self, repository: str, path: str) -> dict[str, Any]:
+        """What the box's own key gets at a path of a storage host."""
+        done = self.box.run(f"python3 /root/attack.py {repository} open {path}")
+        assert done.rc == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    @contextmanager
+    def closed(self, repository: str) -> Iterator[None]:
+        """Maintenance, as custody begins it."""
+        given = {"lock": LOCK, "token": "test"}
+        closed = self.module(repository, "repository_lockout", **given, wait=0)
+        assert closed.get("until"), closed
+        try:
+            yield
+        finally:
+            self.module(repository, "repository_lockout", **given, state="open")
+
+    def custody(self, repository: str, *extra: str) -> subprocess.CompletedProcess[str]:
+        """A night of hal's repository at one storage host."""
+        return self.play("custody.yml", "-e", f"repository={repository}", "-e", "agent=hal", *extra)
+
+    def go_back(self, repository: str, *extra: str) -> None:
+        """Back to the accepted state by the playbook, as a person would."""
+        done = self.play(
+            "rollback.yml", "-e", "agent=hal", "-e", f"repository={repository}", *extra
+        )
+        assert done.returncode == 0, done.stdout[-3000:]
+
+    def playing(self, playbook: str, *extra: str) -> list[str]:
+        """The command with which the trusted side runs a playbook of the collection."""
         borg = shutil.which("borg")
         assert borg, "the trusted side of this test needs borg in PATH"
         argv = ["ansible-playbook", "--inventory", str(self.inventory)]
-        argv += ["-e", f"custody_borg={borg}", *extra, str(CHECKOUT / "playbooks" / playbook)]
-        return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+        return [
+            *argv,
+            *("-e", f"custody_borg={borg}", *extra),
+            str(CHECKOUT / "playbooks" / playbook),
+        ]
+
+    def play(self, playbook: str, *extra: str) -> subprocess.CompletedProcess[str]:
+        """Run one to its end."""
+        return subprocess.run(
+            self.playing(playbook, *extra),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=CHECKOUT,
+        )
 
     def module(self, host: str, name: str, **arguments: Any) -> dict[str, Any]:
         """One module on one host."""
@@ -91,27 +144,27 @@ class World:
 
     def rollback(self, repository: str, **more: Any) -> dict[str, Any]:
         """The module alone: the playbook around it has a test of its own."""
-        given = {"lock": LOCK, "token": "test"}
-        closed = self.module(repository, "repository_lockout", **given, wait=0)
-        assert "until" in closed, closed
-        done = self.module(
-            repository,
-            "repository_rollback",
-            path=REPOSITORY,
-            mark=self.ledger(repository)["mark"],
-            state_directory=STATE,
-            evidence=f"/srv/lifeboat/evidence/{os.urandom(4).hex()}",
-            **given,
-            **more,
-        )
-        self.module(repository, "repository_lockout", **given, state="open")
-        return done
+        with self.closed(repository):
+            return self.module(
+                repository,
+                "repository_rollback",
+                path=REPOSITORY,
+                mark=self.ledger(repository)["mark"],
+                state_directory=STATE,
+                evidence=f"/srv/lifeboat/evidence/{os.urandom(4).hex()}",
+                lock=LOCK,
+                token="test",
+                **more,
+            )
 
-    def contents(self, repository: str) -> dict[str, str]:
-        """Every archive and a hash of all that is in it, read by a client without a past."""
+    def contents(
+        self, repository: str, agent: str = "hal", only: Iterable[str] = ()
+    ) -> dict[str, str]:
+        """The archives and a hash of all that is in each, read by a client without a past."""
         done = self.box.run(
-            "ATTACK_BASE=$(mktemp -d) && export ATTACK_BASE &&"
-            f" python3 /root/attack.py {repository} contents; rm -rf $ATTACK_BASE"
+            f"ATTACK_BASE=$(mktemp -d) && export ATTACK_BASE AGENT={agent} &&"
+            f" python3 /root/attack.py {repository} contents {' '.join(only)};"
+            " code=$?; rm -rf $ATTACK_BASE; exit $code"
         )
         assert done.rc == 0, done.stderr
         found: dict[str, str] = json.loads(done.stdout)
@@ -124,9 +177,7 @@ def world(request: pytest.FixtureRequest) -> World:
     runner = AnsibleRunner.get_runner(path)
 
     def host(name: str) -> Host:
-        return testinfra.host.get_host(
-            f"ansible://{name}?force_ansible=true", ansible_inventory=path
-        )
+        return testinfra.host.get_host(f"ansible://{name}", ansible_inventory=path)
 
     assert set(runner.get_hosts("repositories")) == {"guarded", "journal"}
     hosts = {name: host(name) for name in ("guarded", "journal")}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import LOCK, REPOSITORY, World
+from conftest import REPOSITORY, World
 
 REFUSED = {
     "delete an archive": "refused delete",
+    "delete every archive": "refused delete",
     "prune": "refused delete",
     "rename": "refused delete",
     "delete chunks": "refused delete",
@@ -23,6 +24,7 @@ REFUSED = {
     "destroy": "refused destroy",
     "repair": "refused check",
     "initialise again": "refused create",
+    "initialise anew": "refused create",
     "delete the repository": "refused destroy",
     "compact": "refused commit",
 }
@@ -70,42 +72,6 @@ def test_the_passphrase_changes_on_the_box_alone(world: World) -> None:
     assert not world.attack("guarded", "list")["refused"]
 
 
-@pytest.mark.parametrize("words", ["id", "sh -c id", "borg --version", ""])
-def test_no_shell(world: World, words: str) -> None:
-    program = f"import attack; print(' '.join(attack.Box('guarded').ssh({words!r})))"
-    line = world.box.run(f'cd /root && python3 -c "{program}"').stdout.strip()
-    done = world.box.run(f"timeout 20 {line} < /dev/null")
-    assert "uid=" not in done.stdout
-    assert "borg 1" not in done.stdout
-
-
-def test_no_other_path(world: World) -> None:
-    for path in ("/srv/lifeboat/repositories/other", "/", "/etc", "/srv/lifeboat/snapshots"):
-        program = (
-            "import attack; b = attack.Box('guarded'); b.path = '" + path + "'\n"
-            "try:\n    b.opened(); print('opened')\n"
-            "except attack.ServeError as e: print(e)\n"
-        )
-        done = world.box.run(f'cd /root && python3 -c "{program}"')
-        assert "opened" not in done.stdout
-        assert "refused open" in done.stdout, done.stdout + done.stderr
-
-
-def test_kept_out_by_maintenance(world: World) -> None:
-    """Also when the box holds the lock, and breaking it does not help."""
-    given = {"lock": LOCK, "token": "test"}
-    closed = world.module("guarded", "repository_lockout", **given, wait=0)
-    assert closed.get("until"), closed
-    try:
-        for act in ("list", "break the lock", "create"):
-            answer = world.attack("guarded", act)
-            assert answer["refused"]
-            assert "maintenance" in answer["message"], answer
-    finally:
-        world.module("guarded", "repository_lockout", **given, state="open")
-    assert not world.attack("guarded", "list")["refused"]
-
-
 def test_every_refusal_is_counted_and_logged(world: World) -> None:
     counters = "/var/lib/lifeboat/accounts/lb-hal/counters.json"
     file = world.hosts["guarded"].file(counters)
@@ -131,6 +97,36 @@ def test_custody_finds_no_tampering_and_status_tells_of_the_refusals(world: Worl
     assert "was refused" in done.stdout
 
 
+def test_two_hundred_forged_archives_push_nothing_out(
+    world: World, before: dict[str, dict[str, str]]
+) -> None:
+    """What the guard lets through, because it only adds: the ledger sees it, and it is undone."""
+    assert not world.attack("guarded", "forged archives", FORGED="200")["refused"]
+    stopped = world.custody("guarded")
+    assert stopped.returncode != 0
+    assert "more archives arrived than nights have passed" in stopped.stdout
+    assert "NOTHING IS DELETED" in stopped.stdout
+    assert world.contents("guarded", only=before["guarded"]) == before["guarded"]
+    world.go_back("guarded")
+    assert world.contents("guarded") == before["guarded"]
+
+
+def test_an_archive_that_leaves_the_list_is_missed_and_comes_back(
+    world: World, before: dict[str, dict[str, str]]
+) -> None:
+    """The list of archives is the one object that a box replaces every night."""
+    assert not world.attack("guarded", "forget an archive")["refused"]
+    assert len(world.contents("guarded")) == len(before["guarded"]) - 1
+    assert world.audit("guarded")["clean"], "no object is touched, so only the ledger can tell"
+    stopped = world.custody("guarded")
+    assert stopped.returncode != 0
+    assert "an archive is gone that nobody here deleted" in stopped.stdout
+    world.go_back("guarded")
+    assert world.contents("guarded") == before["guarded"]
+
+
 def test_honest_work_goes_on(world: World) -> None:
     done = world.box.run("lifeboat backup hal --json")
     assert done.rc == 0, done.stdout + done.stderr
+    night = world.custody("guarded")
+    assert night.returncode == 0, night.stdout[-3000:]

@@ -7,6 +7,7 @@ from conftest import REPOSITORY, World
 
 FOUND = {
     "delete an archive": "deleted",
+    "delete every archive": "deleted",
     "prune": "deleted",
     "rename": "deleted",
     "recreate": "deleted",
@@ -53,6 +54,32 @@ def test_the_whole_repository_by_borgs_own_command(world: World, accepted: dict[
     assert world.contents("journal") == accepted
 
 
+@pytest.mark.parametrize("act", ["repair", "compact", "break the lock", "initialise anew"])
+def test_without_effect(world: World, accepted: dict[str, str], act: str) -> None:
+    world.attack("journal", act)
+    assert world.audit("journal")["counts"] == {}
+    assert world.contents("journal") == accepted
+
+
+def test_the_passphrase_changes_on_the_box_alone(world: World, accepted: dict[str, str]) -> None:
+    keys = "/etc/lifeboat/agents/hal/repositories/journal/keys"
+    assert world.box.run(f"cp -a {keys} {keys}.kept").rc == 0
+    assert not world.attack("journal", "change the passphrase")["refused"]
+    assert world.audit("journal")["counts"] == {}
+    assert world.box.run(f"cp -a {keys}.kept/. {keys}/ && rm -r {keys}.kept").rc == 0
+    assert world.contents("journal") == accepted
+
+
+def test_the_quota_of_the_file_system(world: World, accepted: dict[str, str]) -> None:
+    """borg's own quota is counted when it is too late; the file system's is not the box's to spend."""
+    assert world.attack("journal", "fill the quota")["refused"]
+    used = world.hosts["journal"].run(f"du -sb {REPOSITORY}/data").stdout.split()[0]
+    assert 100_000_000 < int(used) < 350_000_000
+    world.rollback("journal")
+    assert world.audit("journal")["clean"]
+    assert world.contents("journal") == accepted
+
+
 def test_everything_gone_comes_back_from_a_snapshot(world: World, accepted: dict[str, str]) -> None:
     host = world.hosts["journal"]
     assert host.run("systemctl start lifeboat-snapshot.service").rc == 0
@@ -60,6 +87,12 @@ def test_everything_gone_comes_back_from_a_snapshot(world: World, accepted: dict
     assert host.run(f"runuser -u lb-hal -- rm -rf {snapshot}/data").rc != 0, "out of reach"
     assert host.run(f"find {REPOSITORY} -mindepth 1 -delete").rc == 0
     assert world.audit("journal")["counts"] == {"repository-missing": 1}
+    # Another repository in its place is none to anybody who pinned the id.
+    planted = world.attack("journal", "initialise anew")
+    backup = world.box.run("lifeboat backup hal --json")
+    assert backup.rc != 0, backup.stdout
+    counts = world.audit("journal")["counts"]
+    assert set(counts) == {"repository-missing" if planted["refused"] else "repository-replaced"}
     done = world.rollback("journal", snapshot=snapshot)
     assert done.get("evidence"), done
     assert world.audit("journal")["clean"]
@@ -85,14 +118,11 @@ def test_custody_stops_and_rollback_goes_back(world: World, accepted: dict[str, 
     assert again.returncode == 0, again.stdout[-3000:]
 
 
-def test_forged_archives_push_nothing_out(world: World, accepted: dict[str, str]) -> None:
-    assert not world.attack("journal", "forged archives", FORGED="25")["refused"]
-    stopped = world.play("custody.yml", "-e", "repository=journal")
+def test_an_archive_that_leaves_the_list_is_missed_and_comes_back(world: World) -> None:
+    standing = world.contents("journal")
+    assert not world.attack("journal", "forget an archive")["refused"]
+    stopped = world.custody("journal")
     assert stopped.returncode != 0
-    assert "more archives arrived than nights have passed" in stopped.stdout
-    assert accepted.items() <= world.contents("journal").items()
-    back = world.play("rollback.yml", "-e", "agent=hal", "-e", "repository=journal")
-    assert back.returncode == 0, back.stdout[-3000:]
-    assert world.box.run("lifeboat backup hal").rc == 0
-    again = world.play("custody.yml", "-e", "repository=journal")
-    assert again.returncode == 0, again.stdout[-3000:]
+    assert "an archive is gone that nobody here deleted" in stopped.stdout
+    world.go_back("journal")
+    assert world.contents("journal") == standing

@@ -64,7 +64,10 @@ def listed(world: World, tmp_path: Path, **said: Any) -> dict[str, list[Any]]:
                     ),
                     **said,
                 },
-                "control": {"ansible_connection": "local"},
+                "control": {
+                    "ansible_connection": "local",
+                    "ansible_python_interpreter": sys.executable,
+                },
             }
         }
     }

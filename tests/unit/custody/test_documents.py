@@ -20,7 +20,8 @@ THREATS = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
 def missing(text: str) -> list[str]:
     found = []
     for file, name in re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", text):
-        texts = [path.read_text(encoding="utf-8") for path in TESTS.rglob(file)]
+        found_files = [*TESTS.rglob(file), *(ROOT / "molecule").rglob(file)]
+        texts = [path.read_text(encoding="utf-8") for path in found_files]
         if not any(f"def {name}(" in text if name else True for text in texts):
             found.append(f"{file}::{name}")
     return found
