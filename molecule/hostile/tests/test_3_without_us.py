@@ -56,7 +56,7 @@ def test_a_backup_after_the_attack_notices_nothing(world: World) -> None:
 def test_forged_dates_push_the_history_out_of_an_ordinary_prune(world: World) -> None:
     """7 daily, 4 weekly, 6 monthly by the archives' own dates, as everybody does it."""
     archives = world.contents("journal")
-    assert not world.attack("journal", "forged archives", FORGED="200")["refused"]
+    assert not world.attack("journal", "forged archives", FORGED="60")["refused"]
     stopped = world.custody("journal")
     assert stopped.returncode != 0
     assert "more archives arrived than nights have passed" in stopped.stdout

@@ -49,6 +49,10 @@ def test_retention_over_its_own_append_only_key(world: World, settings: list[str
     before = world.contents("journal", agent="ivy")
     rule = ["daily=1", "weekly=0", "monthly=0", "floor=1"]
     few = [word for one in rule for word in ("-e", f"custody_retention_{one}")]
+    plan = world.play("custody.yml", *settings, *few, "--check")
+    assert plan.returncode == 0, plan.stdout[-3000:]
+    assert all(name in plan.stdout for name in before), plan.stdout[-3000:]
+    assert world.contents("journal", agent="ivy") == before, "a plan changes nothing"
     done = world.play("custody.yml", *settings, *few)
     assert done.returncode == 0, done.stdout[-3000:]
     after = world.contents("journal", agent="ivy")
