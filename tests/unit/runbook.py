@@ -22,15 +22,22 @@ ELSEWHERE = {
 FREE = re.compile(r"[A-Z]|\d|\.|/|acme")  # a value that is a name, a date or a place of one's own
 
 
+def unfenced(text: str) -> str:
+    """Without what stands between fences: examples of files, nothing to type."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
 def blocks(text: str) -> list[str]:
     """Commands that stand by themselves, indented."""
-    lines = (line.removeprefix("    ") for line in text.splitlines() if line.startswith("    "))
+    lines = (
+        line.removeprefix("    ") for line in unfenced(text).splitlines() if line.startswith("    ")
+    )
     return [" ".join(line.split()) for line in lines if re.match(r"(sudo )?[a-z][\w-]* ", line)]
 
 
 def spans(text: str) -> list[str]:
     """What is written as code inside of a sentence."""
-    prose = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+    prose = "\n".join(line for line in unfenced(text).splitlines() if not line.startswith("    "))
     return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
 
 

@@ -59,10 +59,9 @@ def test_the_fresh_host_has_nothing(world: World, lost: dict[str, str]) -> None:
 
 def test_what_the_owner_puts_into_the_vault(world: World, lost: dict[str, str]) -> None:
     """As the runbook says: with an editor, on the control side, before the restore."""
-    entry = str(world.vault / "ada.yml")
     editor = "sed -i 's/^  environment: {}$/  environment: {OPENROUTER_API_KEY: key of the vault}/'"
-    vault("edit", entry, EDITOR=editor)
-    assert "key of the vault" in vault("view", entry)
+    world.runbook("ansible-vault edit vault/acme.yml", acme="ada", editor=editor)
+    assert "key of the vault" in vault("view", str(world.vault / "ada.yml"))
 
 
 def test_one_command_makes_it_the_box(world: World, archived_before: str) -> None:
