@@ -105,17 +105,17 @@ def test_a_step_that_hangs_is_ended_with_all_it_started(stages: ModuleType, inhe
         "print(child.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
-    step = stages.Step("hangs", [sys.executable, "-c", program], cwd=stages.ROOT, timeout=1)
+    step = stages.Step("hangs", [sys.executable, "-c", program], cwd=stages.ROOT, timeout=6)
     started = time.monotonic()
     before = signal.signal(signal.SIGINT, inherited)
     try:
         result = stages.run_step("one", step)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert time.monotonic() - started < 30
-    assert "not done after 1 s" in result.problem
+    assert time.monotonic() - started < 50
+    assert "not done after 6 s" in result.problem
     child = int(result.output.splitlines()[0])
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline and _runs(child):
         time.sleep(0.05)
     assert not _runs(child)

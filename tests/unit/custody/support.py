@@ -14,6 +14,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.lifeboat.agents.plugins.module_utils import serve, serve_client
+from ansible_collections.lifeboat.agents.plugins.module_utils.serve_lockout import sessions
 
 GUARD = Path(serve.__file__)
 PASSPHRASE = "a passphrase for tests"
@@ -169,6 +171,13 @@ class World:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
+
+    def wait_for_sessions(self) -> None:
+        """Until the guard of a client that was killed has noticed, and given the lock back."""
+        deadline = time.monotonic() + 120
+        while sessions(self.lock):
+            assert time.monotonic() < deadline, "a session outlived its client"
+            time.sleep(0.02)
 
     def init(self) -> None:
         self.borg("init", "--encryption", "keyfile-blake2", self.url)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -82,25 +83,32 @@ def test_a_missing_lock_file(lock: Path) -> None:
         Lockout(lock).close("run-1", 10)
 
 
-def session(lock: Path, seconds: float, *, stubborn: bool = False) -> subprocess.Popen[bytes]:
+def session(lock: Path, seconds: float = 0, *, stubborn: bool = False) -> subprocess.Popen[bytes]:
+    """A process that holds the lock, for so long or until its input ends."""
     program = (
         "import fcntl, signal, sys, time\n"
         f"{'signal.signal(signal.SIGTERM, signal.SIG_IGN)' if stubborn else ''}\n"
         f"f = open({str(lock)!r})\n"
         "fcntl.flock(f, fcntl.LOCK_SH)\n"
         "sys.stdout.write('x'); sys.stdout.flush()\n"
-        f"time.sleep({seconds})\n"
+        f"{f'time.sleep({seconds})' if seconds else 'sys.stdin.read()'}\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert process.stdout
     process.stdout.read(1)
     return process
 
 
 def test_a_session_may_end_by_itself(lock: Path) -> None:
-    with session(lock, 1) as process:
+    with session(lock) as process:
         assert sessions(lock) == [process.pid]
-        assert Lockout(lock).close("run-1", 100, wait=30) == []
+        assert process.stdin
+        leave = threading.Timer(0.5, process.stdin.close)
+        leave.start()
+        assert Lockout(lock).close("run-1", 100, wait=120) == []
+        leave.join()
     assert process.returncode == 0
 
 
@@ -121,7 +129,7 @@ def test_a_session_that_does_not_listen_is_killed(
 
 def test_a_session_that_cannot_be_ended(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve_lockout, "GRACE", 0.2)
-    with session(lock, 5) as process:
+    with session(lock, 60) as process:
         lockout = Lockout(lock, end=lambda _pid, _signal: None)
         with pytest.raises(LockoutError, match="do not end"):
             lockout.close("run-1", 100, wait=0.1)

@@ -299,6 +299,7 @@ class killed:
     def __exit__(self, *_unused: object) -> None:
         self.process.kill()
         self.process.communicate()
+        self.world.wait_for_sessions()
 
 
 # What the modules claim

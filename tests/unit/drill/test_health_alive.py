@@ -237,7 +237,7 @@ def test_commands_run_with_a_clean_environment_and_end_in_time() -> None:
     assert "'A'" in outcome.output
     assert "HOME" not in outcome.output
     assert "True" in outcome.output
-    late = run_command(account, ["/bin/sh", "-c", "echo begun; sleep 60"], {}, 0.5)
+    late = run_command(account, ["/bin/sh", "-c", "echo begun; sleep 60"], {}, 3)
     assert late.timed_out
     assert late.output == "begun\n"
     assert run_command(account, ["/nowhere/agent"], {}, 1).rc == 127
@@ -250,9 +250,9 @@ def test_a_child_that_hangs_or_dies_is_an_answer() -> None:
     with pytest.raises(WorkFailed, match="no answer within"):
         isolated(account, _hang, 0.3)
     with pytest.raises(WorkFailed, match="ended early"):
-        isolated(account, _crash, 5)
+        isolated(account, _crash, 60)
     with pytest.raises(WorkFailed, match="ValueError: broken"):
-        isolated(account, _broken, 5)
+        isolated(account, _broken, 60)
 
 
 def _hang() -> dict[str, Any]:

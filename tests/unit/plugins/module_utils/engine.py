@@ -11,6 +11,8 @@ import pwd
 import shutil
 import sqlite3
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,14 @@ def write(path: Path, text: str | bytes = "x\n", mode: int | None = None) -> Pat
     return path
 
 
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Until something is so. The limit ends a test that has failed; it is no measure of time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
 def make_database(path: Path, *, journal: str = "wal", rows: int = 50) -> Path:
     """A state.db as agents have it."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +126,7 @@ class Box:
         self.state = root / "state"
         self.run_dir = root / "run"
         self.settings: dict[str, Any] = {}
+        self._second = 0
         self.profile = load(SMALL_PROFILE)
         self.home.mkdir()
         write(root / "passphrase", PASSPHRASE + "\n", 0o400)
@@ -174,8 +185,11 @@ class Box:
         )
 
     def backup(self) -> dict[str, Any]:
-        """One run; the status."""
-        return Backup(self.config(), self.profile).run()
+        """One run; the status. Archives are named by the second: the next run begins in another."""
+        wait_for(lambda: int(time.time()) > self._second)
+        run = Backup(self.config(), self.profile)
+        self._second = int(time.time())
+        return run.run()
 
     def listing(self, status: dict[str, Any], name: str = "vault1") -> set[str]:
         """The archive's paths: below the home as they are, others with their first part."""

@@ -29,6 +29,7 @@ from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils.engine 
     ROOT,
     Box,
     make_database,
+    wait_for,
     write,
 )
 
@@ -93,23 +94,25 @@ def test_killed_at_random_moments(box: Box) -> None:
     whole = json.loads((box.state / "status.json").read_bytes())["duration"]
     rng = random.Random(7)
     killed = 0
-    for _round in range(KILLS):
+    for _round in range(4 * KILLS):  # a machine that is busy for a while makes some come too late
         time.sleep(1.1)  # names have seconds
         process = start(directory)
         time.sleep(rng.uniform(0.1, whole))
         process.kill()
-        if process.wait() == -signal.SIGKILL:
+        code = process.wait()
+        status = json.loads((box.state / "status.json").read_bytes())
+        if code == -signal.SIGKILL:
             killed += 1
-            status = json.loads((box.state / "status.json").read_bytes())
             if status["result"] == "failed":
                 assert "has not ended" in status["message"]
                 assert status["last_success"]
-        for _attempt in range(100):
-            if no_child_is_left(box):
-                break
-            time.sleep(0.05)
-        assert no_child_is_left(box)
-    assert killed
+        else:
+            assert code == 0
+            whole = status["duration"]
+        wait_for(lambda: no_child_is_left(box))
+        if killed == KILLS:
+            break
+    assert killed == KILLS
     time.sleep(1.1)
     assert start(directory).wait() == 0
     status = json.loads((box.state / "status.json").read_bytes())
@@ -127,8 +130,7 @@ def test_told_to_stop(box: Box) -> None:
     lived_in(box)
     directory = installed(box)
     process = start(directory)
-    while not (box.state / "status.json").exists() and process.poll() is None:
-        time.sleep(0.005)
+    wait_for((box.state / "status.json").exists)
     process.send_signal(signal.SIGTERM)
     assert process.wait() in (0, 1)
     status = json.loads((box.state / "status.json").read_bytes())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -165,10 +166,9 @@ def test_a_private_key_is_told_from_a_text_about_one() -> None:
 
 def test_patterns_do_not_look_twice() -> None:
     """A pattern that can match its own repetitions takes forever on hostile text."""
-    import time
 
     text = (b"a-" * 40000) + b"\n" + b"sk-" + b"a-" * 40000 + b"://" + b"a:" * 20000
-    begun = time.monotonic()
+    begun = time.process_time()  # not of the clock: the machine may have other work
     Scanner().scan(text)
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
     assert all(isinstance(pattern.regex, re.Pattern) for pattern in secrets.PATTERNS)
