@@ -181,6 +181,8 @@ class ActionModule(ActionBase):
     def _publish(self, store: Evidence, args: Mapping[str, Any]) -> dict[str, Any]:
         run = args["run"]
         entries = args["agents"]
+        if not self._task.check_mode:  # a run that ended in its preflight made none
+            os.makedirs(store.directory, mode=0o755, exist_ok=True)
         known = store.of_run(str(run.get("id", "")))
         reason = failure({"phase": "preflight", "failed": args["failed"]}) or {
             "message": "the drill of this agent ended without a record",

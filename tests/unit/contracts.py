@@ -80,6 +80,26 @@ def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
     yield from walk(load(path))
 
 
+def playbook_arguments(root: Path) -> list[str]:
+    """Find playbooks that do not begin with the check of the command line, or do not tell it all.
+
+    What a playbook takes from its command line is read with a default, or asked for by "is defined".
+    """
+    problems: list[str] = []
+    own = tuple(f"{role.name}_" for role in roles(root))
+    for path in sorted((root / "playbooks").glob("*.yml")):
+        first, text = load(path)[0], path.read_text(encoding="utf-8")
+        if first.get("ansible.builtin.import_playbook") != "shared/begin.yml":
+            problems.append(f"{path.stem}: does not begin with shared/begin.yml")
+            continue
+        told = set(first["vars"]["custody_arguments"])
+        read = set(re.findall(r"\b([a-z]\w*) (?:\| default\(|is defined)", text))
+        read = {name for name in read if not name.startswith((*own, "ansible_", "lifeboat_"))}
+        problems += [f"{path.stem}: reads {name}, which is not told" for name in read - told]
+        problems += [f"{path.stem}: tells {name}, which nobody reads" for name in told - read]
+    return sorted(problems)
+
+
 def role_interface(role: Path) -> list[str]:
     """Compare meta/argument_specs.yml with defaults/main.yml."""
     specs = load(role / "meta" / "argument_specs.yml").get("argument_specs")
