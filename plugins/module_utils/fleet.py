@@ -15,13 +15,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .spelling import misspelt
+
 AGENT_NAME = re.compile(r"[a-z][a-z0-9-]{0,23}")
+USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+STORAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 PROFILE_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 QUOTA = re.compile(r"[1-9][0-9]*[KMGT]")
 ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]*")
 SAFE_PATH = re.compile(r"(/[A-Za-z0-9._+@-]+)+")
 DURATION = re.compile(r"[1-9][0-9]*[smhd]")
 
+ENTRY_KEYS = (
+    *("name", "profile", "user", "home", "repositories", "unknown", "schedule", "rpo_target"),
+    *("rto_target", "database_mode", "compression", "chunker_params", "ping_url"),
+    *("accepted_findings", "profile_overrides"),
+)
 UNKNOWN_DECISIONS = ("keep", "drop", "refuse")
 ACCOUNT_PREFIX = "lb-"
 DEFAULT_ROOT = "/srv/lifeboat"
@@ -73,8 +82,8 @@ def fleet(
     storage = [str(host) for host in repository_hosts]
     if not hosts:
         raise FleetError(
-            "The inventory group 'agents' has no hosts. Put the boxes with an agent into it, "
-            f"each with {EXAMPLE}"
+            "The inventory group 'agents' has no hosts: is it the right inventory? Put the boxes "
+            f"with an agent into it, each with {EXAMPLE}"
         )
     if not storage:
         raise FleetError(
@@ -180,6 +189,8 @@ def _entry(
     missing = [key for key in ("name", "profile", "user", "home") if not raw.get(key)]
     if missing:
         raise FleetError(f"{where}: {', '.join(missing)} missing. Example: {EXAMPLE}")
+    for key, meant in misspelt(map(str, raw), ENTRY_KEYS):
+        raise FleetError(f"{where}: {key} is read by nobody, {meant} must be meant.")
     name = str(raw["name"])
     _require(
         bool(AGENT_NAME.fullmatch(name)),
@@ -212,6 +223,10 @@ def _check(agent: Agent, where: str) -> None:
     _require(
         agent.unknown in UNKNOWN_DECISIONS,
         f"{where}: unknown is {agent.unknown!r}, it may be {', '.join(UNKNOWN_DECISIONS)}.",
+    )
+    _require(
+        bool(USER_NAME.fullmatch(agent.user)),
+        f"{where}: user {agent.user!r} is not the name of a user.",
     )
     for key, value in (("rpo_target", agent.rpo_target), ("rto_target", agent.rto_target)):
         _require(
@@ -246,6 +261,11 @@ def _repositories(
         raise FleetError(f"{where}: repositories is not a list. Write repositories: [{storage[0]}]")
     wanted = [str(name) for name in names]
     for name in wanted:
+        _require(
+            name not in storage or bool(STORAGE_NAME.fullmatch(name)),
+            f"{where}: the storage host {name!r} names folders and credentials. Give it a name of "
+            "a-z, 0-9, '.', '_' and '-' in the inventory, and its address as ansible_host.",
+        )
         _require(
             name in storage,
             f"{where}: repository {name!r} is not a host of the group 'repositories' "

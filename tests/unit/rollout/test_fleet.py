@@ -98,6 +98,9 @@ def test_keys_of_the_inventory_that_are_not_ours_stay() -> None:
         ({"profile": "../hermes"}, "not the name of a file"),
         ({"user": None}, "user missing"),
         ({"user": "root"}, "user is root"),
+        ({"user": "0"}, "not the name of a user"),
+        ({"user": "hermes agent"}, "not the name of a user"),
+        ({"shedule": "hourly"}, "schedule must be meant"),
         ({"unknown": "maybe"}, "keep, drop, refuse"),
         ({"rpo_target": "soon"}, "for example 26h"),
         ({"repositories": ["elsewhere"]}, "not a host of the group 'repositories' (vault1)"),
@@ -127,6 +130,13 @@ def test_a_storage_host_that_cannot_work_is_refused(changed: dict[str, Any], sai
     with pytest.raises(FleetError) as refused:
         describe(ACME, **changed)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["2001:db8::1", "vault 1", "../vault", "-vault", "vault%1"])
+def test_a_storage_host_whose_name_names_no_folder_is_refused(name: str) -> None:
+    """Its name is part of paths and of the names of credentials, where systemd takes no colon."""
+    with pytest.raises(FleetError, match="its address as ansible_host"):
+        describe(ACME, storage=(name,))
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
