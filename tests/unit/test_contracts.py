@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ argument_specs:
 
 def _write(root: Path, **files: str) -> Path:
     for name, text in files.items():
-        path = root / name.replace("__", "/").replace("_yml", ".yml").replace("_py", ".py")
+        path = root / re.sub(r"_(yml|py|md)$", r".\1", name.replace("__", "/"))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return root
@@ -278,3 +279,31 @@ def test_names_are_found_in_blocks_too(tmp_path: Path) -> None:
     path = _write(tmp_path, play_yml=text) / "play.yml"
     names = [task.get("name", "") for task in contracts.tasks_of(path)]
     assert names == ["", "a", "b", "c"]
+
+
+def test_the_source_map_places_every_file(tmp_path: Path) -> None:
+    assert contracts.not_in_the_source_map(ROOT) == []
+    _write(
+        tmp_path,
+        docs__architecture_md="| proof | `health` and what begins with it, `verdict` |",
+        **{f"plugins__module_utils__{name}_py": "" for name in ("health", "health_x", "stray")},
+    )
+    assert contracts.not_in_the_source_map(tmp_path) == [
+        "docs/architecture.md: says nothing of module_utils/stray.py"
+    ]
+
+
+def test_a_playbook_whose_arguments_are_not_told_is_found(tmp_path: Path) -> None:
+    begin = "[{ansible.builtin.import_playbook: shared/begin.yml, vars: {custody_arguments: [agent, old]}}"
+    _write(
+        tmp_path,
+        playbooks__good_yml=begin.replace(", old", "")
+        + ", {vars: {x: '{{ agent | default(1) }}'}}]",
+        playbooks__bad_yml=begin + ", {when: agent is defined and target is defined}]",
+        playbooks__bare_yml="[{hosts: all}]",
+    )
+    assert contracts.playbook_arguments(tmp_path) == [
+        "bad: reads target, which is not told",
+        "bad: tells old, which nobody reads",
+        "bare: does not begin with shared/begin.yml",
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -77,6 +78,22 @@ def test_a_limit_a_tag_and_no_inventory_are_told_at_once() -> None:
     ]
     assert "Name a target." in problems[1]
     assert refusals(CommandLine([], limit="box", hosts=1), (), limit=True, narrow="") == []
+
+
+def test_the_action_reads_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = {"subset": "box", "tags": ("all",), "skip_tags": ("slow",)}
+    monkeypatch.setattr(command_line.context, "CLIARGS", typed)
+    monkeypatch.setattr(command_line, "load_extra_vars", lambda loader: {"dryrun": "true"})
+    task = SimpleNamespace(
+        args={"arguments": ["dry_run"]}, check_mode=True, async_val=0, diff=False
+    )
+    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp"))
+    action = command_line.ActionModule(task, connection, None, None, None, None)
+    result = action.run(task_vars={"groups": {"all": ["box"]}})
+    assert result["failed"] and not result["changed"]
+    for words in ("--limit box", "--skip-tags slow", "-e dryrun="):
+        assert words in result["msg"]
+    assert "-i FILE" not in result["msg"]
 
 
 def play(folder: Path, playbook: str, *options: str, inventory: bool = True) -> tuple[int, str]:
@@ -173,4 +190,3 @@ def test_a_python_that_is_not_there_is_not_taken_on_the_controller(tmp_path: Pat
 
 def test_playbooks_name_all_their_arguments() -> None:
     assert contracts.playbook_arguments(ROOT) == []
-    assert command_line.ActionModule is not None
