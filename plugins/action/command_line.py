@@ -36,14 +36,11 @@ class ActionModule(ActionBase):
                 "arguments": {"type": "list", "elements": "str", "default": []},
                 "limit": {"type": "bool", "default": False},
                 "narrow": {"type": "str", "default": ""},
+                "check": {"type": "bool", "default": True},
+                "look": {"type": "str", "default": ""},
             }
         )
-        problems = refusals(
-            self._typed(task_vars or {}),
-            args["arguments"],
-            limit=args["limit"],
-            narrow=args["narrow"],
-        )
+        problems = refusals(self._typed(task_vars or {}), **args)
         if problems:
             result.update(failed=True, msg="\n".join(["Nothing was changed.", *problems]))
         return {**result, "changed": False}
@@ -56,5 +53,6 @@ class ActionModule(ActionBase):
             variables=[str(name) for name in load_extra_vars(self._loader)],
             limit=str(given.get("subset") or ""),
             tags=tags,
+            check=bool(self._task.check_mode),
             hosts=len((task_vars.get("groups") or {}).get("all") or ()),
         )

@@ -24,10 +24,17 @@ class CommandLine:
     limit: str = ""
     tags: Sequence[str] = ()
     hosts: int = 0
+    check: bool = False
 
 
 def refusals(
-    typed: CommandLine, arguments: Collection[str], *, limit: bool, narrow: str
+    typed: CommandLine,
+    arguments: Collection[str],
+    *,
+    limit: bool = False,
+    narrow: str = "",
+    check: bool = True,
+    look: str = "",
 ) -> list[str]:
     """All that is wrong with a command line, each with what to type instead."""
     problems = []
@@ -38,6 +45,8 @@ def refusals(
             f"--limit {typed.limit} would leave out hosts that this playbook needs, and the run "
             f"would do nothing or a part. {narrow}".rstrip()
         )
+    if typed.check and not check:
+        problems.append(f"--check cannot show what this playbook would do. {look}".rstrip())
     if typed.tags:
         problems.append(
             f"Nothing here has tags: with {' '.join(typed.tags)} the run would do nothing. Leave "

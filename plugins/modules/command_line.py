@@ -13,7 +13,8 @@ version_added: 0.1.0
 author: lifeboat.agents contributors (@lifeboat-agents)
 description:
   - Fails when the run has no inventory, when tags were given, when a limit was given to a playbook that needs all
-    hosts, or when a variable given with C(-e) is a misspelt argument of the playbook.
+    hosts, when check mode was given to one that it stops half way, or when a variable given with C(-e) is a
+    misspelt argument of the playbook.
   - Without it such a run does something else, or nothing, and ends well.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
@@ -53,6 +54,14 @@ options:
     default: false
   narrow:
     description: What to type instead of a limit.
+    type: str
+    default: ""
+  check:
+    description: Whether check mode shows what the playbook would do.
+    type: bool
+    default: true
+  look:
+    description: What to type instead of check mode.
     type: str
     default: ""
 """

@@ -51,7 +51,7 @@ INVENTORY = {
     ],
 )
 def test_a_misspelt_argument_is_refused(given: str, meant: str) -> None:
-    (problem,) = refusals(CommandLine([given, "agent"], hosts=1), RESTORE, limit=False, narrow="")
+    (problem,) = refusals(CommandLine([given, "agent"], hosts=1), RESTORE)
     assert f"-e {given}=" in problem
     assert f"{meant} must be meant" in problem
 
@@ -85,13 +85,13 @@ def test_the_action_reads_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(command_line.context, "CLIARGS", typed)
     monkeypatch.setattr(command_line, "load_extra_vars", lambda loader: {"dryrun": "true"})
     task = SimpleNamespace(
-        args={"arguments": ["dry_run"]}, check_mode=True, async_val=0, diff=False
+        args={"arguments": ["dry_run"], "check": False}, check_mode=True, async_val=0, diff=False
     )
     connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp"))
     action = command_line.ActionModule(task, connection, None, None, None, None)
     result = action.run(task_vars={"groups": {"all": ["box"]}})
     assert result["failed"] and not result["changed"]
-    for words in ("--limit box", "--skip-tags slow", "-e dryrun="):
+    for words in ("--limit box", "--skip-tags slow", "-e dryrun=", "--check"):
         assert words in result["msg"]
     assert "-i FILE" not in result["msg"]
 
@@ -137,6 +137,7 @@ def test_no_inventory_is_no_empty_fleet(tmp_path: Path) -> None:
         ("restore", ("--limit", "box", "-e", "agent=acme", "-e", "target=box"), "--limit box"),
         ("restore", ("-e", "agent=acme", "-e", "target=box", "-e", "dryrun=true"), "dry_run must"),
         ("site", ("--tags", "backup"), "--tags backup"),
+        ("restore", ("-e", "agent=acme", "-e", "target=box", "--check"), "Use -e dry_run=true"),
         ("backup", ("-e", "agent=amce"), 'no agent "amce"'),
         ("backup", ("--limit", "vault1"), "leaves out the boxes of acme"),
         ("drill", ("-e", "archive=x", "-e", "at=2026-11-01"), "at=2026-11-01, not both"),
