@@ -350,15 +350,6 @@ class Borg:
 
     # -- the subcommands --------------------------------------------------------------------
 
-    def init(
-        self, *, encryption: str = "keyfile-blake2", append_only: bool = False, quota: str = ""
-    ) -> Completed:
-        """Make the repository and its key."""
-        options = ["--encryption", encryption]
-        options += ["--append-only"] if append_only else []
-        options += ["--storage-quota", quota] if quota else []
-        return self._call("init", [*options, self._access.url])
-
     def create(
         self,
         archive: str,
@@ -449,14 +440,6 @@ class Borg:
             *(["--dry-run"] if dry_run else []),
         ]
         return self._call("extract", [*options, f"{self._access.url}::{archive}", *paths])
-
-    def key_export(self, path: str) -> Completed:
-        """Write the key to a file that only its owner can read."""
-        return self._call("key", ["export", self._access.url, path])
-
-    def key_import(self, path: str) -> Completed:
-        """Take the key from an export."""
-        return self._call("key", ["import", self._access.url, path])
 
     def check(
         self,

@@ -91,12 +91,6 @@ class Lockout:
             self._write(token, time.time() + seconds)
         return self._drain(wait)
 
-    def renew(self, token: str, seconds: float) -> None:
-        """Stay longer; refused to whoever has lost it meanwhile."""
-        with self._changing():
-            self.require(token)
-            self._write(token, time.time() + seconds)
-
     def require(self, token: str) -> Closed:
         held = self.current()
         if held is None or held.token != token:

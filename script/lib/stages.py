@@ -140,11 +140,6 @@ def prepare_sanity() -> None:
     provide_pip_bootstrap()
 
 
-def prepare_install() -> None:
-    """Begin with an empty place, so that nothing of an earlier build is found."""
-    shutil.rmtree(INSTALLED, ignore_errors=True)
-
-
 def lint() -> list[Step]:
     """Style and types."""
     shell = [name for name in git_files() if is_shell(ROOT / name)]
