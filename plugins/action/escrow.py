@@ -144,6 +144,7 @@ class ActionModule(ActionBase):
                 "directory": {"type": "path", "required": True},
                 "state": {"choices": ["present", "read", "check", "proven"], "default": "present"},
                 "data": {"type": "dict", "default": {}, "no_log": True},
+                "pairs": {"type": "bool", "default": True},
                 "generate": {"type": "list", "elements": "str", "default": []},
                 "replace": {"type": "bool", "default": False},
                 "vault_id": {"type": "str"},
@@ -181,7 +182,7 @@ class ActionModule(ActionBase):
         found = [name for name, escrow in held.items() if escrow is not None]
         unfit = [
             f"{store.path(name)}: {repository}: {escrow_proof.WRONG}."
-            for name, escrow in held.items()
+            for name, escrow in (held.items() if args["pairs"] else ())
             for repository in escrow_proof.unfit(escrow or {})
         ]
         if unfit:

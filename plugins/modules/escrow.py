@@ -68,6 +68,12 @@ options:
     type: str
     choices: [present, read, check, proven]
     default: present
+  pairs:
+    description:
+      - Whether O(state=check) looks at the passphrases too. A drill does not ask for it, because what is wrong with the
+        escrow of one agent says nothing about the others.
+    type: bool
+    default: true
   data:
     description: What the file has to hold, merged deeply into what it holds. Keys without a value stay as they are.
     type: dict

@@ -150,9 +150,9 @@ def test_what_is_lost_with_escrow_or_repository_is_told(world: World) -> None:
 def test_a_box_that_is_lost_or_out_of_time_ends_with_2(world: World) -> None:
     ended = world.drill(
         *("-e", f"agent={','.join(STOPPED)}"),
-        spoil={"a1": "sleep 300"},
+        spoil={"a1": "sleep 600"},
         spoil_box={"a0": ["podman", "kill", "{{ inventory_hostname }}"]},
-        drill_box_time_to_live=2,
+        drill_box_time_to_live=3,
     )
     assert ended.code == 2, ended.output[-3000:]
     for agent, ending in STOPPED.items():

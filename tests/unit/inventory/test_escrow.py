@@ -17,6 +17,7 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 
 from ansible_collections.lifeboat.agents.plugins.action.escrow import ActionModule
 from ansible_collections.lifeboat.agents.plugins.module_utils import escrow as logic
+from ansible_collections.lifeboat.agents.plugins.module_utils import escrow_proof
 
 Call = Callable[..., dict[str, Any]]
 KEY = "BORG_KEY 0000\nline\n"
@@ -151,6 +152,17 @@ def test_checking_says_who_is_missing(call: Call) -> None:
     call(agent="acme", data=data(passphrase="p"))
     answer = call(state="check", agents=["acme", "beta"])
     assert (answer["escrowed"], answer["missing"]) == (["acme"], ["beta"])
+
+
+def test_one_unfit_pair_ends_a_rollout_and_not_the_drills_of_others(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("acme", "beta"):
+        call(agent=name, data=data(passphrase="p"))
+    monkeypatch.setattr(escrow_proof, "unfit", lambda escrow: ["vault1"])
+    with pytest.raises(AnsibleError, match="acme.yml: vault1: the passphrase does not open"):
+        call(state="check", agents=["acme", "beta"])
+    assert call(state="check", agents=["acme", "beta"], pairs=False)["missing"] == []
 
 
 def test_a_newer_format_is_refused() -> None:
