@@ -42,6 +42,133 @@ def nothing_is_left(world: World) -> None:
     assert left == []
 
 
+def test_a_snapshot_of_the_storage_brings_the_agent_back(world: World) -> None:
+    ended = world.drill("-e", "agent=a0", "-e", "source=snapshot", "-e", "archive=random")
+    assert ended.code == 0, ended.output[-3000:]
+    assert ended.only["drill"]["source"] == "snapshot"
+    assert ended.only["drill"]["selection"] == "random"
+    assert ended.only["archive"]["name"] in world.archives("a0")[:-1]
+    nothing_is_left(world)
+
+
+@pytest.mark.parametrize("way", ["archive", "at"])
+def test_an_older_archive_is_found_by_its_name_and_by_a_time(world: World, way: str) -> None:
+    older, newest = world.archives("a0")[-2:]
+    asked = older if way == "archive" else newest.removeprefix("a0-")
+    if way == "at":  # a second before the newest was made
+        moment = datetime.datetime.strptime(asked, "%Y-%m-%dT%H:%M:%SZ")
+        asked = f"{moment - datetime.timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}"
+    ended = world.drill("-e", "agent=a0", "-e", f"{way}={asked}")
+    assert ended.code == 0, ended.output[-3000:]
+    assert ended.only["archive"]["name"] == older
+    assert ended.only["drill"]["selection"] == {"archive": "named", "at": "at"}[way]
+
+
+def test_everything_stored_is_verified_and_compared_with_the_live_agent(world: World) -> None:
+    """The live agent has something new, and the inventory says something else than was deployed."""
+    box = world.host("box")
+    box.check_output("runuser -u fleet -- touch /home/fleet/a0/newthing")
+    try:
+        ended = world.drill(
+            *("-e", "agent=a0", "-e", "check=data"),
+            drill_production=True,
+            backup_compression="lz4",
+        )
+    finally:
+        box.check_output("rm /home/fleet/a0/newthing")
+    assert ended.code == 0, ended.output[-3000:]
+    states = {state["level"]: state["status"] for state in ended.only["levels"]}
+    assert [states[level] for level in range(5)] == ["reached"] * 5
+    drift = {(item["direction"], item["where"]): item["todo"] for item in ended.only["drift"]}
+    assert drift.keys() == {
+        ("production", "newthing"),
+        ("production", "compression: zstd,3, inventory lz4"),
+        ("archive", "compression: zstd,3, inventory lz4"),
+    }
+    assert all(drift.values())
+
+
+def test_a_killed_drill_leaves_what_ends_by_itself_and_the_next_removes_it(world: World) -> None:
+    process = subprocess.Popen(
+        world.command("-e", "agent=a0", drill_box_time_to_live=1),
+        cwd=ROOT,
+        env=world.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 600
+    while not world.boxes():
+        assert process.poll() is None, "the drill ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (left,) = world.boxes()
+    assert (world.folder / "boxes" / left).is_dir()
+    while world.run("podman", "inspect", "--format", "{{.State.Running}}", left).stdout == "true\n":
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    over = 'restrict,expiry-time="202001010000Z",command="false" ssh-ed25519 AAAA lifeboat-grant'
+    world.host("vault-1").run("echo %s >> /etc/lifeboat/access/lb-a0", over)
+    ended = world.drill("-e", "agent=a0")
+    assert ended.code == 0, ended.output[-3000:]
+    assert world.boxes() == []
+    assert not (world.folder / "boxes" / left).exists()
+    assert "202001010000Z" not in world.granted("a0")
+
+
+def installed(folder: Path) -> Path:
+    """The collection, built and installed into a folder, as a user without a checkout has it."""
+    for argv in (
+        ("build", str(ROOT), "--output-path", str(folder)),
+        ("install", "--offline", "--no-deps", "--collections-path", str(folder), "{}"),
+    ):
+        made = [str(path) for path in folder.glob("lifeboat-agents-*.tar.gz")]
+        words = [made[0] if word == "{}" else word for word in argv]
+        done = subprocess.run(
+            ["ansible-galaxy", "collection", *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("origin", ["checkout", "installed"])
+def test_the_timer_of_the_monthly_drill(world: World, tmp_path: Path, origin: str) -> None:
+    """Its units lie on the box of the agents, which stands for a control host here."""
+    environment = dict(world.environment)
+    if origin == "installed":
+        del environment["ANSIBLE_CONFIG"]
+        environment["ANSIBLE_COLLECTIONS_PATH"] = str(installed(tmp_path))
+    done = subprocess.run(
+        ["ansible-playbook", "--inventory", str(world.inventory), str(TIMERS)],
+        cwd=ROOT if origin == "checkout" else tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    box = world.host("box")
+    shown = box.check_output(
+        "systemctl show lifeboat-drill.timer -p Persistent,TimersCalendar,ActiveState"
+    )
+    assert "Persistent=yes" in shown
+    assert "OnCalendar=*-*-01 07:00:00" in shown
+    assert "ActiveState=active" in shown
+    unit = world.unit("box", "lifeboat-drill.service")
+    (command,) = unit["ExecStart"]
+    program = command.split('"')[1]
+    box.check_output("mkdir -p %s && ln -sf /usr/bin/true %s", str(Path(program).parent), program)
+    analyzed = box.run("systemd-analyze verify lifeboat-drill.service lifeboat-drill.timer")
+    assert analyzed.rc == 0, analyzed.stderr
+    # What the unit says is done here, where Ansible is, in its folder and with nothing but its environment.
+    ended = world.obey(unit, "--extra-vars", '{"agent": "a0", "drill_production": false}')
+    assert ended.code == 0, ended.output[-3000:]
+    assert ended.only["verdict"]["result"] == "proven"
+    assert (str(tmp_path) in " ".join(unit["Environment"])) == (origin == "installed")
+
+
 def test_ten_at_once_with_one_of_them_broken(world: World) -> None:
     with world.escrow_changed("a7", passphrase="not the passphrase"), world.watched() as load:
         ended = world.drill("-e", f"agent={TEN}", "-e", "parallel=3")
@@ -181,139 +308,12 @@ def test_what_cannot_be_had(world: World, arguments: tuple[str, ...]) -> None:
     assert all(record["verdict"]["exit_code"] == ending.code for record in ended.records.values())
 
 
-def test_a_snapshot_of_the_storage_brings_the_agent_back(world: World) -> None:
-    ended = world.drill("-e", "agent=a0", "-e", "source=snapshot", "-e", "archive=random")
-    assert ended.code == 0, ended.output[-3000:]
-    assert ended.only["drill"]["source"] == "snapshot"
-    assert ended.only["drill"]["selection"] == "random"
-    assert ended.only["archive"]["name"] in world.archives("a0")[:-1]
-    nothing_is_left(world)
-
-
 def test_a_snapshot_that_is_gone_ends_with_1(world: World) -> None:
     host = world.host("vault-1")
     with moved(host, "/srv/lifeboat/snapshots", "/srv/lifeboat/snapshots.kept"):
         ended = world.drill("-e", "agent=a0", "-e", "source=snapshot")
     assert ended.code == 1
     as_told(ended, "a0", NO_SNAPSHOT)
-
-
-@pytest.mark.parametrize("way", ["archive", "at"])
-def test_an_older_archive_is_found_by_its_name_and_by_a_time(world: World, way: str) -> None:
-    older, newest = world.archives("a0")[-2:]
-    asked = older if way == "archive" else newest.removeprefix("a0-")
-    if way == "at":  # a second before the newest was made
-        moment = datetime.datetime.strptime(asked, "%Y-%m-%dT%H:%M:%SZ")
-        asked = f"{moment - datetime.timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}"
-    ended = world.drill("-e", "agent=a0", "-e", f"{way}={asked}")
-    assert ended.code == 0, ended.output[-3000:]
-    assert ended.only["archive"]["name"] == older
-    assert ended.only["drill"]["selection"] == {"archive": "named", "at": "at"}[way]
-
-
-def test_everything_stored_is_verified_and_compared_with_the_live_agent(world: World) -> None:
-    """The live agent has something new, and the inventory says something else than was deployed."""
-    box = world.host("box")
-    box.check_output("runuser -u fleet -- touch /home/fleet/a0/newthing")
-    try:
-        ended = world.drill(
-            *("-e", "agent=a0", "-e", "check=data"),
-            drill_production=True,
-            backup_compression="lz4",
-        )
-    finally:
-        box.check_output("rm /home/fleet/a0/newthing")
-    assert ended.code == 0, ended.output[-3000:]
-    states = {state["level"]: state["status"] for state in ended.only["levels"]}
-    assert [states[level] for level in range(5)] == ["reached"] * 5
-    drift = {(item["direction"], item["where"]): item["todo"] for item in ended.only["drift"]}
-    assert drift.keys() == {
-        ("production", "newthing"),
-        ("production", "compression: zstd,3, inventory lz4"),
-        ("archive", "compression: zstd,3, inventory lz4"),
-    }
-    assert all(drift.values())
-
-
-def test_a_killed_drill_leaves_what_ends_by_itself_and_the_next_removes_it(world: World) -> None:
-    process = subprocess.Popen(
-        world.command("-e", "agent=a0", drill_box_time_to_live=1),
-        cwd=ROOT,
-        env=world.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 600
-    while not world.boxes():
-        assert process.poll() is None, "the drill ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    (left,) = world.boxes()
-    assert (world.folder / "boxes" / left).is_dir()
-    while world.run("podman", "inspect", "--format", "{{.State.Running}}", left).stdout == "true\n":
-        assert time.monotonic() < deadline
-        time.sleep(1)
-    over = 'restrict,expiry-time="202001010000Z",command="false" ssh-ed25519 AAAA lifeboat-grant'
-    world.host("vault-1").run("echo %s >> /etc/lifeboat/access/lb-a0", over)
-    ended = world.drill("-e", "agent=a0")
-    assert ended.code == 0, ended.output[-3000:]
-    assert world.boxes() == []
-    assert not (world.folder / "boxes" / left).exists()
-    assert "202001010000Z" not in world.granted("a0")
-
-
-def installed(folder: Path) -> Path:
-    """The collection, built and installed into a folder, as a user without a checkout has it."""
-    for argv in (
-        ("build", str(ROOT), "--output-path", str(folder)),
-        ("install", "--offline", "--no-deps", "--collections-path", str(folder), "{}"),
-    ):
-        made = [str(path) for path in folder.glob("lifeboat-agents-*.tar.gz")]
-        words = [made[0] if word == "{}" else word for word in argv]
-        done = subprocess.run(
-            ["ansible-galaxy", "collection", *words], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    return folder
-
-
-@pytest.mark.parametrize("origin", ["checkout", "installed"])
-def test_the_timer_of_the_monthly_drill(world: World, tmp_path: Path, origin: str) -> None:
-    """Its units lie on the box of the agents, which stands for a control host here."""
-    environment = dict(world.environment)
-    if origin == "installed":
-        del environment["ANSIBLE_CONFIG"]
-        environment["ANSIBLE_COLLECTIONS_PATH"] = str(installed(tmp_path))
-    done = subprocess.run(
-        ["ansible-playbook", "--inventory", str(world.inventory), str(TIMERS)],
-        cwd=ROOT if origin == "checkout" else tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
-    box = world.host("box")
-    shown = box.check_output(
-        "systemctl show lifeboat-drill.timer -p Persistent,TimersCalendar,ActiveState"
-    )
-    assert "Persistent=yes" in shown
-    assert "OnCalendar=*-*-01 07:00:00" in shown
-    assert "ActiveState=active" in shown
-    unit = world.unit("box", "lifeboat-drill.service")
-    (command,) = unit["ExecStart"]
-    program = command.split('"')[1]
-    box.check_output("mkdir -p %s && ln -sf /usr/bin/true %s", str(Path(program).parent), program)
-    analyzed = box.run("systemd-analyze verify lifeboat-drill.service lifeboat-drill.timer")
-    assert analyzed.rc == 0, analyzed.stderr
-    # What the unit says is done here, where Ansible is, in its folder and with nothing but its environment.
-    ended = world.obey(unit, "--extra-vars", '{"agent": "a0", "drill_production": false}')
-    assert ended.code == 0, ended.output[-3000:]
-    assert ended.only["verdict"]["result"] == "proven"
-    assert (str(tmp_path) in " ".join(unit["Environment"])) == (origin == "installed")
 
 
 def test_a_sample_takes_who_waited_longest(world: World) -> None:
