@@ -58,19 +58,27 @@ def compare(home: str, manifest: RestoreManifest, whole: bool = True) -> Compari
     """left_out is what the home has and the archive has not; a whole restore moves it aside."""
     result = Comparison()
     present = dict(_walk(home)) if os.path.isdir(home) else {}
+    logs = {item.path: _take_logs(present, item.path) for item in manifest.databases}
     for path, entry in sorted(manifest.entries.items()):
         if entry.is_directory:
             continue
         found = present.pop(path, None)
         if found is None:
             result.added.add(path, entry.size)
-        elif _same(home, path, entry, found):
+        elif not logs.get(path) and _same(home, path, entry, found):
             result.unchanged.add(path, entry.size)
         else:
-            result.changed.add(path, entry.size, found.st_size)
+            result.changed.add(path, entry.size, found.st_size + logs.get(path, 0))
     for path, found in sorted(present.items()) if whole else ():
         result.left_out.add(path, found.st_size)
     return result
+
+
+def _take_logs(present: dict[str, os.stat_result], database: str) -> int:
+    """Bytes that a database has beside its file: it is more than the file says, and goes with it."""
+    present.pop(f"{database}-shm", None)
+    found = (present.pop(f"{database}{ending}", None) for ending in ("-wal", "-journal"))
+    return sum(item.st_size for item in found if item is not None)
 
 
 def _same(home: str, path: str, entry: Entry, found: os.stat_result) -> bool:

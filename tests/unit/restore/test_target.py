@@ -140,6 +140,33 @@ def test_a_dry_run_tells_every_file_with_its_size(borg_world: World) -> None:
     assert source["unchanged"]["count"] >= 5
 
 
+def test_a_dry_run_does_not_take_a_database_with_a_log_for_unchanged(world: World) -> None:
+    """An agent at work writes into the log; the file that was archived still looks the same."""
+    world.make_target()
+    world.old_home()
+    database = world.home / "state.db"
+    database.write_bytes(b"d" * 8192)
+    found = database.stat()
+    manifest = world.make_source()
+    entry = {"type": "file", "mode": 0o600, "class": "keep", "stored": "home"}
+    entry = {**entry, "size": found.st_size, "mtime_ns": found.st_mtime_ns, "path": "state.db"}
+    manifest["entries"] = [{"path": "", "type": "directory", "stored": "home"}, entry]
+    manifest["databases"] = [{"path": "state.db"}]
+    archived = parse(json.dumps(manifest).encode(), AGENT)
+
+    def told() -> dict[str, Any]:
+        return compare(str(world.home), archived).report()
+
+    assert told()["unchanged"] == {"count": 1, "bytes": 8192}
+    (world.home / "state.db-wal").write_bytes(b"")
+    assert told()["unchanged"]["count"] == 1
+    (world.home / "state.db-wal").write_bytes(b"w" * 500)
+    (world.home / "state.db-shm").write_bytes(b"s" * 100)
+    changed = {"path": "state.db", "bytes": 8192, "bytes_now": 8692}
+    assert told()["changed"]["paths"] == [changed]
+    assert [item["path"] for item in told()["left_out"]["paths"]] == [".env", "SOUL.md"]
+
+
 def test_the_query_lists_and_chooses(borg_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from ansible_collections.lifeboat.agents.plugins.module_utils import restore_session
 
