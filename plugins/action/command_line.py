@@ -20,6 +20,9 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.command_line impor
 )
 
 
+SKIPS_ALL = ("all", "untagged")
+
+
 class ActionModule(ActionBase):
     """Look at what was typed, and at nothing else."""
 
@@ -48,7 +51,9 @@ class ActionModule(ActionBase):
     def _typed(self, task_vars: dict[str, Any]) -> CommandLine:
         given = context.CLIARGS
         tags = [f"--tags {name}" for name in given.get("tags") or () if name != "all"]
-        tags += [f"--skip-tags {name}" for name in given.get("skip_tags") or ()]
+        # Other names leave nothing out: nothing carries them. Tools such as molecule give some.
+        skipped = [name for name in given.get("skip_tags") or () if name in SKIPS_ALL]
+        tags += [f"--skip-tags {name}" for name in skipped]
         return CommandLine(
             variables=[str(name) for name in load_extra_vars(self._loader)],
             limit=str(given.get("subset") or ""),
