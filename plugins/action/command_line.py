@@ -19,7 +19,6 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.command_line impor
     refusals,
 )
 
-
 SKIPS_ALL = ("all", "untagged")
 
 
