@@ -83,6 +83,11 @@ units:
   returned: success
   type: list
   elements: dict
+start_with:
+  description: Commands that start by hand what O(record) holds, whichever run stopped it.
+  returned: when O(state=stopped), outside check mode
+  type: list
+  elements: str
 processes:
   description: The processes that were ended by a signal.
   returned: when O(state=stopped)
@@ -128,7 +133,11 @@ def stop(stopper: Stopper, path: str | None, check_mode: bool) -> dict[str, Any]
     record(path, sorted({*recorded(path), *stopped.units}))
     report = stopped.report()
     changed = bool(stopped.units or stopped.processes)
-    return {**_result(list(stopped.units), changed, report["processes"])}
+    start_with = [" ".join(unit.systemctl("start")) for unit in recorded(path)]
+    return {
+        **_result(list(stopped.units), changed, report["processes"]),
+        "start_with": start_with,
+    }
 
 
 def start(

@@ -136,9 +136,11 @@ def test_undo_puts_the_former_home_back_whole(world: World) -> None:
     (aside,) = (place for place in world.aside(AGENT) if not place.endswith(".only"))
     former = world.home(AGENT, aside)
     world.box(AGENT).check_output("rm -r /home/sam/agent.before-*.only")
-    world.runbook(
+    done = world.runbook(
         "ansible-playbook playbooks/restore.yml -e agent=acme -e target=acme-agent -e undo=true"
     ).well()
+    for unit in UNITS:
+        assert f"systemctl start {unit}" in done.output
     assert world.home(AGENT) == former
     assert states(world) == {"inactive"}
     assert world.aside(AGENT) == []

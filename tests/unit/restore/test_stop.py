@@ -224,7 +224,12 @@ def test_what_was_stopped_is_remembered_and_started_once(tmp_path: Path) -> None
     result = agent_stop.stop(stopper, record, False)
     assert [unit["name"] for unit in result["units"]] == ["hermes-gateway.service", "wake.timer"]
     stopper.runner = Systemctl("")
-    agent_stop.stop(stopper, record, False)
+    again = agent_stop.stop(stopper, record, False)
+    assert again["units"] == []
+    assert again["start_with"] == [
+        "systemctl start hermes-gateway.service",
+        "systemctl start wake.timer",
+    ]
     assert len(json.loads(Path(record).read_text())) == 2, "a second stop forgets nothing"
     assert agent_stop.start(stopper, record, [], True)["changed"]
     started = agent_stop.start(stopper, record, [], False)
