@@ -82,10 +82,13 @@ class World:
         return found
 
     def container(self, name: str) -> str:
-        for group in ("agents", "spare", "repositories"):
-            inventory = yaml.safe_load(self.first_inventory.read_text(encoding="utf-8"))
-            if name in inventory[group]["hosts"]:
-                return str(inventory[group]["hosts"][name]["world_box_name"])
+        """The container that a host is now; "fresh" is still its name after it became the box."""
+        for path in (self.inventory, self.first_inventory):
+            inventory = yaml.safe_load(path.read_text(encoding="utf-8"))
+            for group in ("agents", "spare", "repositories"):
+                hosts = inventory.get(group, {}).get("hosts", {})
+                if name in hosts:
+                    return str(hosts[name]["world_box_name"])
         raise KeyError(name)
 
     def host(self, name: str) -> Host:
