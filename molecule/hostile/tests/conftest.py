@@ -122,15 +122,12 @@ class World:
         answer: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
         return answer
 
-    def ledger(self, repository: str) -> dict[str, Any]:
-        directory = str(self.inventory.parent / "ledger")
-        return self.module(
-            "localhost",
-            "repository_ledger",
-            directory=directory,
-            agent="hal",
-            repository=repository,
-        )
+    def mark(self, repository: str) -> dict[str, Any]:
+        """The state that the ledger accepted last."""
+        path = self.inventory.parent / "ledger" / "hal" / f"{repository}.jsonl"
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        found: dict[str, Any] = [line["data"] for line in lines if line["kind"] == "mark"][-1]
+        return found
 
     def audit(self, repository: str) -> dict[str, Any]:
         return self.module(
@@ -138,7 +135,7 @@ class World:
             "repository_audit",
             path=REPOSITORY,
             state_directory=STATE,
-            mark=self.ledger(repository)["mark"],
+            mark=self.mark(repository),
             fail_on_findings=False,
         )
 
@@ -149,7 +146,7 @@ class World:
                 repository,
                 "repository_rollback",
                 path=REPOSITORY,
-                mark=self.ledger(repository)["mark"],
+                mark=self.mark(repository),
                 state_directory=STATE,
                 evidence=f"/srv/lifeboat/evidence/{os.urandom(4).hex()}",
                 lock=LOCK,

@@ -24,7 +24,7 @@ FOUND = {
 @pytest.fixture(scope="module")
 def accepted(world: World) -> dict[str, str]:
     """The state that the trusted side accepts before the attacks, and what is in it."""
-    assert world.ledger("journal")["mark"]
+    assert world.mark("journal")
     done = world.play("custody.yml", "-e", "repository=journal")
     assert done.returncode == 0, done.stdout[-3000:]
     return world.contents("journal")
