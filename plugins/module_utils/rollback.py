@@ -96,7 +96,7 @@ class Rollback:
     def carry_out(self, steps: Steps) -> Report:
         """Do it; the audit of the outcome is returned, and it is clean."""
         if steps.needed:
-            self.evidence.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._keep_evidence()
             if self.snapshot is not None:
                 self._put_back(self.snapshot)
             self._move(steps.auxiliary)
@@ -220,9 +220,14 @@ class Rollback:
         status = last.stat()
         os.chown(path, status.st_uid, status.st_gid)
 
+    def _keep_evidence(self) -> None:
+        """The folder and the one above it: neither is anybody else's to look into."""
+        for folder in (self.evidence.parent, self.evidence):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     def _keep(self, path: Path) -> None:
         if path.exists():
-            self.evidence.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._keep_evidence()
             shutil.copy2(path, self.evidence / path.name)
 
 

@@ -21,11 +21,9 @@ def test_the_evidence_is_kept(world: World) -> None:
 
 def test_honest_backups_and_custody_go_on(world: World) -> None:
     assert world.box.run("lifeboat backup hal").rc == 0
-    done = world.play(
-        "custody.yml",
-        "-e",
-        "agent=hal",
-        "-e",
-        "resolve='the box was taken over, and is ours again'",
-    )
+    # A week of stories in an hour: more backups than nights, which somebody has to explain.
+    said = world.play("custody.yml", "-e", "agent=hal")
+    assert said.returncode == 0 or "more archives arrived than nights have passed" in said.stdout
+    explained = "resolve='the box was taken over, and is ours again'"
+    done = world.play("custody.yml", "-e", "agent=hal", "-e", explained)
     assert done.returncode == 0, done.stdout[-3000:]

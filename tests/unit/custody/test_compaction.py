@@ -95,7 +95,7 @@ class Host:
 
     def rollback(self, **more: Any) -> Rollback:
         options: dict[str, Any] = {
-            "evidence": self.world.root / "evidence",
+            "evidence": self.world.root / "evidence" / "run",
             "state": self.store.load(self.mark),
             "config": self.store.config(),
             **more,
@@ -402,6 +402,8 @@ def test_rollback(host: Host, name: str) -> None:
     assert int((world.repository / "nonce").read_text(), 16) >= nonce
     evidence = tree(world.root / "evidence")
     assert evidence, "what the attacker wrote is kept"
+    for folder in (world.root / "evidence", world.root / "evidence" / "run"):
+        assert folder.stat().st_mode & 0o077 == 0, "and is nobody else's to look into"
     # A fresh client sees the old history, extracts it, and goes on.
     assert world.archives(client="fresh") == archives
     assert world.extract("day-2", client="fresh") == contents
