@@ -7,6 +7,7 @@ import json
 import os
 import random
 import secrets
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ AGENT = "sam"
 SECRETS = "/etc/lifeboat/agents/sam/repositories/vault-1"
 KILLER = Path(__file__).resolve().parents[1] / "files" / "kill_run.py"
 ROTATIONS = int(os.environ.get("RESTORE_ROTATIONS") or 2)
+BORG = f"custody_borg={shutil.which('borg')}"  # the control side's own is not installed here
 REPOSITORY = "/srv/lifeboat/repositories/sam"
 
 
@@ -83,7 +85,7 @@ def test_an_escrow_that_does_not_open_is_found_and_spoils_no_box(world: World) -
     vault("encrypt", str(entry))
     try:
         done = world.play("escrow", f"agent={AGENT}")
-        stands = world.play("status", f"agent={AGENT}")
+        stands = world.play("status", f"agent={AGENT}", BORG)
         rollout = world.play("site")
         rotation = world.play("rotate", "what=passphrase", f"agent={AGENT}")
     finally:
@@ -94,7 +96,10 @@ def test_an_escrow_that_does_not_open_is_found_and_spoils_no_box(world: World) -
     rollout.refused("the passphrase does not open the key", "Nothing was changed.")
     rotation.refused("passphrase")
     assert world.look("box", f"{SECRETS}/passphrase", f"{SECRETS}/keys") == on_the_box
-    assert "escrow: the passphrase opens the key" in world.play("status", f"agent={AGENT}").output
+    assert (
+        "escrow: the passphrase opens the key"
+        in world.play("status", f"agent={AGENT}", BORG).output
+    )
 
 
 def test_a_new_passphrase(world: World) -> None:
