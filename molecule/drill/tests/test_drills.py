@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import signal
@@ -302,6 +303,9 @@ def test_a_storage_host_that_does_not_answer_ends_with_2(world: World) -> None:
 def test_what_cannot_be_had(world: World, arguments: tuple[str, ...]) -> None:
     ending = ASKED[arguments]
     agent = () if "agent=nobody" in arguments else ("-e", "agent=a0")
+    if "--vault-password-file" in arguments:  # beside it Ansible would take the environment's
+        kept = {k: v for k, v in world.environment.items() if k != "ANSIBLE_VAULT_PASSWORD_FILE"}
+        world = dataclasses.replace(world, environment=kept)
     ended = world.drill(*agent, *arguments)
     assert ended.code == ending.code, ended.output[-3000:]
     assert ending.reason in ended.output
