@@ -7,7 +7,8 @@ python3 bench/torn_copies.py [--copies 200] [--megabytes 100]
 In one run: lifeboat's method (hold, copy, release) and the usual one (checkpoint, copy) alternate under
 the same writer, 300 transactions per second or more with an invariant across rows; then the same with a
 long-lived reader, and with a database in rollback-journal mode. Bars: 0 torn of ours, at least one of
-theirs, longest stall of a writer while we hold below 250 ms.
+theirs, longest stall of a writer while we hold below 250 ms. The rate is asked of the first alone: a
+reader that keeps the WAL growing, or a journal, slows the writer down without us.
 """
 
 from __future__ import annotations
@@ -198,7 +199,7 @@ def scenario(
                 torn["theirs"] += not sound(target)
                 _remove(target)
     rate, inside, outside = stalls(log, spans)
-    good = torn["ours"] == 0 and inside < 0.25 and (rate >= 300 or journal != "wal")
+    good = torn["ours"] == 0 and inside < 0.25 and (rate >= 300 or reader or journal != "wal")
     if theirs_done:
         good = good and torn["theirs"] > 0
         print(f"checkpoint, then copy: torn {torn['theirs']} of {theirs_done}")
