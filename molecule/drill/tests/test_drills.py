@@ -123,7 +123,7 @@ def installed(folder: Path) -> Path:
     """The collection, built and installed into a folder, as a user without a checkout has it."""
     for argv in (
         ("build", str(ROOT), "--output-path", str(folder)),
-        ("install", "--offline", "--no-deps", "--collections-path", str(folder), "{}"),
+        ("install", "--offline", "--no-deps", "--force", "--collections-path", str(folder), "{}"),
     ):
         made = [str(path) for path in folder.glob("lifeboat-agents-*.tar.gz")]
         words = [made[0] if word == "{}" else word for word in argv]
@@ -131,6 +131,7 @@ def installed(folder: Path) -> Path:
             ["ansible-galaxy", "collection", *words], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / "ansible_collections" / "lifeboat" / "agents" / "MANIFEST.json").is_file()
     return folder
 
 
