@@ -16,7 +16,7 @@ pytestmark = pytest.mark.parametrize("name", HOSTS)
 @pytest.mark.parametrize(
     "asked",
     [("--", "id"), ("--", "sh -c id"), ("--", "borg --version"), ("--",), ("-s", "--", "sftp")],
-    ids=lambda words: " ".join(words),
+    ids=" ".join,
 )
 def test_no_shell(world: World, name: str, asked: tuple[str, ...]) -> None:
     """Whatever is asked for, the forced command answers."""

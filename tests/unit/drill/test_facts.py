@@ -469,6 +469,6 @@ def test_a_box_that_dies_in_extraction_is_not_waited_for() -> None:
     root = Path(__file__).resolve().parents[3] / "roles"
     (drill,) = yaml.safe_load((root / "drill" / "tasks" / "restore.yml").read_text())
     assert drill["vars"]["restore_detached"] is False
-    (extract,) = yaml.safe_load((root / "restore" / "tasks" / "extract.yml").read_text())
+    extract = yaml.safe_load((root / "restore" / "tasks" / "extract.yml").read_text())[0]
     assert extract["async"] == "{{ restore_time_limit if restore_detached else 0 }}"
     assert extract["timeout"] == "{{ restore_time_limit }}"

@@ -15,7 +15,7 @@ TEMPLATES = Path(__file__).resolve().parents[3] / "roles" / "backup" / "template
 AGENT = {"agent": "acme", "home": "/home/acme/my agent", "repositories": [{"name": "vault1"}]}
 
 
-def rendered(name: str, agent: dict[str, Any] = AGENT, **variables: Any) -> str:
+def rendered(name: str, agent: dict[str, Any] | None = None, **variables: Any) -> str:
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(
         loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True
@@ -26,7 +26,9 @@ def rendered(name: str, agent: dict[str, Any] = AGENT, **variables: Any) -> str:
         "__backup_etc": "/etc/lifeboat",
         "backup_metrics_directory": "",
     }
-    return environment.get_template(name).render(**common, __backup_agent=agent, **variables)
+    return environment.get_template(name).render(
+        **common, __backup_agent=agent or AGENT, **variables
+    )
 
 
 @pytest.mark.parametrize("profile", [{}, {"export": {"commands": [["node"]]}}])
