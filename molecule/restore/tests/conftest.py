@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from testinfra.host import Host
 ROOT = Path(__file__).resolve().parents[3]
 LOOK = Path(__file__).resolve().parents[1] / "files" / "look.py"
 TIMES = "times.json"
+BORG = f"custody_borg={shutil.which('borg')}"  # the control side's own is not installed here
 Json = dict[str, Any]
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import World
+from conftest import BORG, World
 
 AGENT = "sam"
 UNITS = ("restless.service", "restless.timer")
@@ -114,6 +114,9 @@ def test_status_says_loudly_that_it_is_not_started(world: World) -> None:
     told = world.box(AGENT).run("lifeboat status sam")
     assert told.rc != 0
     assert "not started" in told.stdout + told.stderr
+    world.play("status", f"agent={AGENT}", BORG).refused(
+        "the agent is not paired: Restored from", "box: last backup success"
+    )
 
 
 def test_one_file_more_does_not_start_what_is_not_paired(world: World) -> None:
@@ -130,6 +133,7 @@ def test_what_was_paired_is_started(world: World) -> None:
     assert states(world) == {"active"}
     told = world.box(AGENT).run("lifeboat status sam")
     assert "not started" not in told.stdout + told.stderr
+    assert "not paired" not in world.play("status", f"agent={AGENT}", BORG).output
 
 
 def test_undo_puts_the_former_home_back_whole(world: World) -> None:

@@ -8,11 +8,13 @@ runs on the box. Half of the moments lie anywhere in the run, half where the hom
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,3 +216,81 @@ def test_a_disk_that_fills_up_costs_nothing_and_room_completes_it(world: World) 
         assert not any("lifeboat-restore" in name for name in world.beside(agent))
     finally:
         box.check_output("umount /home/cut1 && rm -r /root/cut1")
+
+
+FILM = "head -c 200M /dev/urandom > /home/cut2/agent/workspace/film"
+RECEIVES = (
+    "for try in $(seq 2400); do"
+    " got=$(ss -tniH state established 'dport = :22' | grep -o 'bytes_received:[0-9]*' | cut -d: -f2"
+    " | sort -n | tail -1); [ ${got:-0} -gt 3000000 ] && exit 0; sleep 0.05; done; exit 1"
+)
+DROP = (
+    "nft add table inet cut; for hook in input output; do"
+    " nft add chain inet cut $hook '{ type filter hook '$hook' priority 0; policy drop; }'; done"
+)
+
+
+@dataclass(frozen=True)
+class Film:
+    """An agent whose archive takes a while to extract, and the homes before and after."""
+
+    restores: Restores
+    old: Any
+    new: Any
+
+    def half_way(self) -> subprocess.Popen[bytes]:
+        """A restore that is under way, with part of the film on the box."""
+        running = self.restores.begin()
+        self.restores.world.box("cut2").check_output(RECEIVES)
+        return running
+
+    def completed(self) -> None:
+        restores = self.restores
+        assert restores.which(self.old, self.new) == "old"
+        assert restores.step() in ("none", "extract", "no state"), restores.step()
+        restores.complete()
+        assert restores.outcome(self.old, self.new) == "completed"
+
+
+@pytest.fixture
+def film(world: World) -> Iterator[Film]:
+    box, restores = world.box("cut2"), Restores(world, "cut2")
+    box.check_output(f"runuser -u cut2 -- mkdir -p {restores.home}/workspace")
+    box.check_output(f"{FILM}; chown cut2: {restores.home}/workspace/film")
+    world.play("backup", "agent=cut2").well()
+    new = world.home("cut2")
+    world.write("cut2", "SOUL.md", "I am the old one, and the cable is pulled.\n")
+    yield Film(restores, world.home("cut2"), new)
+    restores.tidy()
+
+
+@contextlib.contextmanager
+def cable_pulled(world: World) -> Iterator[None]:
+    """Nothing goes in or out of the box, and nobody is told."""
+    name = world.container(world.agent("cut2")["box"])
+    inside = ["podman", "exec", name, "sh", "-c"]
+    subprocess.run([*inside, DROP], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*inside, "nft delete table inet cut"], check=True)
+
+
+def test_a_cable_that_is_pulled_costs_nothing(world: World, film: Film) -> None:
+    running = film.half_way()
+    with cable_pulled(world):
+        began = time.monotonic()
+        assert running.wait(timeout=400) != 0
+        took = time.monotonic() - began
+    print(f"the restore ended {took:.0f} s after the cable was pulled")
+    film.completed()
+
+
+def test_a_box_that_loses_its_power_restores_when_it_is_back(world: World, film: Film) -> None:
+    name = world.container(world.agent("cut2")["box"])
+    running = film.half_way()
+    subprocess.run(["podman", "kill", name], check=True, capture_output=True)
+    assert running.wait(timeout=400) != 0
+    subprocess.run(["podman", "start", name], check=True, capture_output=True)
+    world.box("cut2").run("systemctl is-system-running --wait")
+    film.completed()

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import secrets
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +14,14 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, World, vault
+from conftest import BORG, ROOT, World, vault
 
 AGENT = "sam"
 SECRETS = "/etc/lifeboat/agents/sam/repositories/vault-1"
 KILLER = Path(__file__).resolve().parents[1] / "files" / "kill_run.py"
 ROTATIONS = int(os.environ.get("RESTORE_ROTATIONS") or 2)
-BORG = f"custody_borg={shutil.which('borg')}"  # the control side's own is not installed here
 REPOSITORY = "/srv/lifeboat/repositories/sam"
+OPENED = "escrow: the passphrase opens the key, and both the repository"
 
 
 def escrow(world: World, agent: str = AGENT) -> dict[str, Any]:
@@ -96,10 +95,20 @@ def test_an_escrow_that_does_not_open_is_found_and_spoils_no_box(world: World) -
     rollout.refused("the passphrase does not open the key", "Nothing was changed.")
     rotation.refused("passphrase")
     assert world.look("box", f"{SECRETS}/passphrase", f"{SECRETS}/keys") == on_the_box
-    assert (
-        "escrow: the passphrase opens the key"
-        in world.play("status", f"agent={AGENT}", BORG).output
-    )
+    assert OPENED in world.play("status", f"agent={AGENT}", BORG).output
+
+
+def test_a_repository_that_the_escrow_does_not_open_is_a_problem(world: World) -> None:
+    """Passphrase and key fit together, and there is nothing left that they could open."""
+    storage = world.host("vault-1")
+    storage.check_output(f"mv {REPOSITORY} {REPOSITORY}.elsewhere")
+    try:
+        done = world.play("status", f"agent={AGENT}", BORG)
+    finally:
+        storage.check_output(f"mv {REPOSITORY}.elsewhere {REPOSITORY}")
+    done.refused("escrow: it does not open the repository")
+    assert OPENED not in done.output
+    assert "lifeboat-grant" not in storage.run(f"cat /etc/lifeboat/access/lb-{AGENT}").stdout
 
 
 def test_a_new_passphrase(world: World) -> None:
