@@ -154,6 +154,17 @@ class World:
                 **more,
             )
 
+    def flood(self, repository: str, standing: dict[str, str]) -> None:
+        """Forged archives with dates of the past and the future: seen, none of ours goes, undone."""
+        assert not self.attack(repository, "forged archives", FORGED="200")["refused"]
+        stopped = self.custody(repository)
+        assert stopped.returncode != 0
+        assert "more archives arrived than nights have passed" in stopped.stdout
+        assert "NOTHING IS DELETED" in stopped.stdout
+        assert self.contents(repository, only=standing) == standing
+        self.go_back(repository)
+        assert self.contents(repository) == standing
+
     def contents(
         self, repository: str, agent: str = "hal", only: Iterable[str] = ()
     ) -> dict[str, str]:

@@ -101,14 +101,7 @@ def test_two_hundred_forged_archives_push_nothing_out(
     world: World, before: dict[str, dict[str, str]]
 ) -> None:
     """What the guard lets through, because it only adds: the ledger sees it, and it is undone."""
-    assert not world.attack("guarded", "forged archives", FORGED="200")["refused"]
-    stopped = world.custody("guarded")
-    assert stopped.returncode != 0
-    assert "more archives arrived than nights have passed" in stopped.stdout
-    assert "NOTHING IS DELETED" in stopped.stdout
-    assert world.contents("guarded", only=before["guarded"]) == before["guarded"]
-    world.go_back("guarded")
-    assert world.contents("guarded") == before["guarded"]
+    world.flood("guarded", before["guarded"])
 
 
 def test_an_archive_that_leaves_the_list_is_missed_and_comes_back(

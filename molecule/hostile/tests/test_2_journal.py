@@ -42,6 +42,12 @@ def test_found_and_undone(world: World, accepted: dict[str, str], act: str) -> N
     assert world.contents("journal") == accepted
 
 
+def test_two_hundred_forged_archives_push_nothing_out(
+    world: World, accepted: dict[str, str]
+) -> None:
+    world.flood("journal", accepted)
+
+
 def test_keys_cannot_be_stored(world: World, accepted: dict[str, str]) -> None:
     """The config is root's: a layer that holds without the guard and without the audit."""
     assert world.attack("journal", "store a key")["refused"]
