@@ -105,7 +105,9 @@ class Evidence:
                     found[agent] = dict(record.data)
         return found
 
-    def publish(self, records: list[dict[str, Any]], overdue_days: int, fleet: list[str]) -> str:
+    def publish(
+        self, records: list[dict[str, Any]], reason: str, overdue_days: int, fleet: list[str]
+    ) -> str:
         """The page of the fleet and the JUnit file of the run."""
         path = os.path.join(self.directory, "index.html")
         if not self._write:
@@ -115,7 +117,9 @@ class Evidence:
         moment = datetime.datetime.now(datetime.timezone.utc)
         page = fleet_page(histories, moment, overdue_days)
         evidence.store(path, page.encode(), replace=True)
-        evidence.store(os.path.join(self.directory, "junit.xml"), junit(records), replace=True)
+        evidence.store(
+            os.path.join(self.directory, "junit.xml"), junit(records, reason), replace=True
+        )
         return path
 
 
@@ -198,7 +202,7 @@ class ActionModule(ActionBase):
         records = [known[name] for name in sorted(known)]
         result = worst(record["verdict"]["result"] for record in records)
         names = [str(entry["agent"]) for entry in entries]
-        path = store.publish(records, args["overdue_days"], names)
+        path = store.publish(records, str(reason["message"]), args["overdue_days"], names)
         return {
             "changed": True,
             "result": result,

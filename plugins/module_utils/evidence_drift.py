@@ -43,12 +43,24 @@ def drift(
     ]
     known = {item["where"] for item in found}
     own = [{str(k): str(v) for k, v in item.items()} for item in _mappings(restored.get("drift"))]
-    return found + [item for item in own if item.get("where") not in known]
+    return _few(found + [item for item in own if item.get("where") not in known])
+
+
+def _few(found: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """As many as somebody reads, and how many more there are."""
+    kept: list[dict[str, str]] = []
+    for direction in (PRODUCTION, ARCHIVE):
+        items = [item for item in found if item.get("direction") == direction]
+        kept += items[:LISTED]
+        if len(items) > LISTED:
+            todo = f"{len(items) - LISTED} more; lifeboat audit on the box lists them all."
+            kept.append(_item(direction, "more findings than are listed", "the home", todo))
+    return kept
 
 
 def _mappings(value: object) -> Sequence[Mapping[str, Any]]:
     items = value if isinstance(value, (list, tuple)) else ()
-    return [item for item in items if isinstance(item, Mapping)][:LISTED]
+    return [item for item in items if isinstance(item, Mapping)]
 
 
 def _item(direction: str, what: str, where: object, todo: str) -> dict[str, str]:

@@ -45,7 +45,10 @@ def gather(raw: Mapping[str, Any]) -> Facts:
             "checks": [*_rehearsed(raw, [*_checks(raw, found, restored, health)])],
             "phases": _mapping(raw, "phases"),
             "newest": _mapping(before, "newest"),
-            "production": {"newest": _mapping(production, "newest").get("time")},
+            "production": {
+                "newest": _mapping(production, "newest").get("time"),
+                "asked": bool(_mapping(raw, "audit")),
+            },
             "drift": drift(_mapping(raw, "audit"), production, before, manifest, entry, settings),
             "failure": failure(raw),
             "leftovers": raw.get("leftovers") or (),
@@ -228,7 +231,7 @@ def _reasons(raw: Mapping[str, Any]) -> dict[int, str]:
     if asked != "data" and VERIFIED not in reasons:
         reasons[VERIFIED] = f"not asked for (drill_check={asked}); the archive itself was verified"
     if required_level(raw) < ANSWERS:
-        reasons[ANSWERS] = "the profile does not say how to ask this agent"
+        reasons[ANSWERS] = "the profile does not say how to install and ask this agent"
     return reasons
 
 
@@ -238,4 +241,6 @@ def required_level(raw: Mapping[str, Any]) -> int:
     if asked not in (None, ""):
         return int(str(asked))
     health = _mapping(_mapping(raw, "profile"), "health")
-    return ANSWERS if any(health.get(name) for name in ("commands", "http")) else DATA_PROVEN
+    startable = _mapping(_mapping(raw, "profile"), "install").get("runtime")
+    asks = any(health.get(name) for name in ("commands", "http"))
+    return ANSWERS if startable and asks else DATA_PROVEN

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .evidence import FORMAT, KIND, Record
+from .evidence_drift import ARCHIVE, PRODUCTION
 from .verdict import (
     ANSWERS,
     FAILED,
@@ -33,7 +34,7 @@ from .verdict import (
 RTO_PHASES: Final = ("provision", "install", "extract", "verify", "start")
 PHASES: Final = ("provision", "install", "identity", "check", "extract", "verify", "fence", "start")
 LISTED: Final = 100
-DIRECTIONS: Final = ("production", "archive")
+DIRECTIONS: Final = (PRODUCTION, ARCHIVE)
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,15 @@ def compose(facts: Facts, history: Sequence[Record] = (), *, finished: str = "")
         "levels": [state.as_dict() for state in verdict.levels],
         "summary": _summary(facts.checks),
         "checks": [check.as_dict() for check in facts.checks],
-        "not_tested": [{"name": name, "reason": why} for name, why in verdict.not_tested],
+        "not_tested": [
+            {"name": name, "reason": why}
+            for name, why in (*verdict.not_tested, *_not_compared(facts))
+        ],
         "failure": None if facts.failure is None else facts.failure.as_dict(),
         "phases": _phases(facts.phases),
         "objectives": {item.name: item.as_dict() for item in objectives},
         "drift": since(facts.drift, history),
+        "production_asked": bool(facts.production.get("asked")),
         "to_be_supplied": list(facts.manifest.get("to_be_supplied") or ())[:LISTED],
         "environment": list(facts.manifest.get("environment") or ())[:LISTED],
         "counts": dict(facts.manifest.get("counts") or {}),
@@ -212,6 +217,12 @@ def _rpo(facts: Facts) -> Objective:
     return Objective("rpo", target, max(0.0, measured), basis, judged=selection == "latest")
 
 
+def _not_compared(facts: Facts) -> list[tuple[str, str]]:
+    if facts.production.get("asked"):
+        return []
+    return [("drift of the live agent", "it was not asked, or did not answer")]
+
+
 def since(drift: Sequence[Mapping[str, Any]], history: Sequence[Record]) -> list[dict[str, Any]]:
     """Each finding with the first drill of the unbroken row of drills that had it."""
     found = []
@@ -222,6 +233,10 @@ def since(drift: Sequence[Mapping[str, Any]], history: Sequence[Record]) -> list
         for record in reversed(history):
             if not record.data or record.result == "could_not_run":
                 continue  # a drill that did not run neither found nor cleared it
+            if item.get("direction") == PRODUCTION and not record.data.get(
+                "production_asked", True
+            ):
+                continue
             if key not in {_key(old) for old in record.data.get("drift", ())}:
                 break
             first = record.started

@@ -68,6 +68,7 @@ class Request:
     timeout: float = 60.0
     work_directory: str = "/var/tmp"
     service: str = ""
+    service_scope: str = "system"
     model: bool = False
     secret_patterns: Sequence[Mapping[str, str]] = ()
     accepted_findings: Sequence[Mapping[str, str]] = ()
@@ -215,6 +216,6 @@ class Examination:
 def services_of(request: Request) -> list[Mapping[str, Any]]:
     """In a drill the service is the one that the drill made, not the one of production."""
     if request.service:
-        return [{"unit": request.service}]
+        return [{"unit": request.service, "scope": request.service_scope}]
     health = request.profile.get("health") or {}
     return items(health.get("service")) if request.phase == PRODUCTION else []

@@ -27,7 +27,7 @@ from .borg import (
     _repository_info,
     parse_messages,
 )
-from .borg_codes import SUCCESS
+from .borg_codes import SUCCESS, WARNING
 from .process import Runner
 
 _URL = re.compile(r"ssh://(?:[^@/]+@)?(\[[^\]]+\]|[^:/]+)(?::(\d+))?/")
@@ -163,8 +163,10 @@ def check(borg: ControlBorg, *, verify_data: bool = False) -> None:
     code = borg.judge("check", completed)
     if code.severity != SUCCESS:
         messages = [message.text for message in parse_messages(completed.stderr)]
+        # borg ends a check that found something with a warning; an error is a check that broke off.
+        outcome = "found errors" if code.severity == WARNING else "did not come to its end"
         raise ControlError(
-            f"borg check found errors: {messages[-1] if messages else 'no message'}",
+            f"borg check {outcome}: {messages[-1] if messages else 'no message'}",
             {"rc": code.code, "messages": messages[-20:]},
         )
 

@@ -23,12 +23,12 @@ def _clean(value: object) -> str:
     return _FORBIDDEN.sub("\ufffd", str(value))
 
 
-def junit(records: Iterable[Mapping[str, Any]]) -> bytes:
-    """The XML of one drill or of a whole run."""
+def junit(records: Iterable[Mapping[str, Any]], reason: str = "") -> bytes:
+    """The XML of one drill or of a whole run; of a run without a record why it has none."""
     root = ElementTree.Element("testsuites", name="lifeboat.agents drill")
     totals = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
-    for record in records:
-        suite = _suite(record)
+    suites = [_suite(record) for record in records] or [_nobody(reason)]
+    for suite in suites:
         root.append(suite)
         for name in totals:
             totals[name] += int(suite.get(name, "0"))
@@ -53,6 +53,17 @@ def _suite(record: Mapping[str, Any]) -> ElementTree.Element:
         suite.set(name, str(sum(case.find(tag) is not None for case in cases)))
     suite.set("tests", str(len(cases)))
     suite.set("time", f"{sum(float(case.get('time', 0)) for case in cases):.3f}")
+    return suite
+
+
+def _nobody(reason: str) -> ElementTree.Element:
+    suite = ElementTree.Element(
+        "testsuite", name="drill", tests="1", failures="0", errors="1", skipped="0", time="0.000"
+    )
+    case = _case("verdict", "drill")
+    message = _clean(reason or "no agent was drilled")
+    ElementTree.SubElement(case, "error", message=message, type=COULD_NOT_RUN)
+    suite.append(case)
     return suite
 
 

@@ -245,6 +245,19 @@ class Stopper:
                 cmd=unit.systemctl(verb),
             )
 
+    def lasting(self, units: Iterable[Unit]) -> list[Unit]:
+        """The services among them that go on running, and so can be asked whether they do."""
+        return [
+            unit
+            for unit in units
+            if unit.name.endswith(".service") and self._kind(unit) != "oneshot"
+        ]
+
+    def _kind(self, unit: Unit) -> str:
+        asked = unit.systemctl("show", "--property=Type", "--value")
+        told = self.runner.run(asked, env=_ENVIRONMENT).stdout
+        return told.decode("utf-8", "replace").strip()
+
     def start(self, units: Iterable[Unit]) -> list[Unit]:
         """Start what an earlier run stopped; what is running stays as it is."""
         started = []

@@ -263,6 +263,7 @@ LOSS_PHRASES: Final[Mapping[str, str]] = {
     r"This is not the repository that the vault describes": "lifeboat.repository_id",
     r"(The repository holds|There is) no archive ": "lifeboat.no_archive",
     r"There is no snapshot": "lifeboat.no_snapshot",
+    r"borg check found errors": "IntegrityError",
     r"holds no manifest|The manifest inside the archive is refused|manifest is larger than": (
         "lifeboat.manifest"
     ),

@@ -73,6 +73,11 @@ options:
       - The unit that the agent runs as here. By default the profile's, which is only asked with O(phase=production).
     type: str
     default: ""
+  service_scope:
+    description: Whether O(service) is a unit of the system, or of the manager of O(user).
+    type: str
+    choices: [system, user]
+    default: system
   model:
     description:
       - There is a model that may be asked, such as a stub on loopback. Otherwise commands that the profile marks with
@@ -267,6 +272,7 @@ ARGUMENTS: dict[str, Any] = {
     },
     "thresholds": {"type": "dict", "default": {}},
     "service": {"type": "str", "default": ""},
+    "service_scope": {"type": "str", "choices": ["system", "user"], "default": "system"},
     "model": {"type": "bool", "default": False},
     "secret_patterns": {"type": "list", "elements": "dict", "default": [], "no_log": False},
     "accepted_findings": {"type": "list", "elements": "dict", "default": []},
@@ -291,6 +297,7 @@ def ask(parameters: dict[str, Any]) -> dict[str, Any]:
             timeout=float(parameters["timeout"]),
             work_directory=parameters["work_directory"],
             service=parameters["service"],
+            service_scope=parameters["service_scope"],
             model=parameters["model"],
             secret_patterns=parameters["secret_patterns"],
             accepted_findings=parameters["accepted_findings"],

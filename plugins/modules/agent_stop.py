@@ -83,6 +83,11 @@ units:
   returned: success
   type: list
   elements: dict
+services:
+  description: Those of RV(units) that are services and go on running, unlike one of type oneshot.
+  returned: when O(state=started), outside check mode
+  type: list
+  elements: dict
 start_with:
   description: Commands that start by hand what O(record) holds, whichever run stopped it.
   returned: when O(state=stopped), outside check mode
@@ -149,7 +154,8 @@ def start(
     started = stopper.start(wanted)
     if path:
         Path(path).unlink(missing_ok=True)
-    return _result(started, bool(started), [])
+    lasting = [asdict(unit) for unit in stopper.lasting(started)]
+    return {**_result(started, bool(started), []), "services": lasting}
 
 
 def _result(units: list[Unit], changed: bool, processes: list[Any]) -> dict[str, Any]:

@@ -154,8 +154,11 @@ class World:
                 **more,
             )
 
-    def flood(self, repository: str, standing: dict[str, str]) -> None:
-        """Forged archives with dates of the past and the future: seen, none of ours goes, undone."""
+    def after_a_flood(self, repository: str, standing: dict[str, str]) -> dict[str, str]:
+        """Forged archives with dates of the past and the future: seen, none of ours goes, undone.
+
+        Returns what is there in the end.
+        """
         assert not self.attack(repository, "forged archives", FORGED="200")["refused"]
         stopped = self.custody(repository)
         assert stopped.returncode != 0
@@ -163,7 +166,7 @@ class World:
         assert "NOTHING IS DELETED" in stopped.stdout
         assert self.contents(repository, only=standing) == standing
         self.go_back(repository)
-        assert self.contents(repository) == standing
+        return self.contents(repository)
 
     def contents(
         self, repository: str, agent: str = "hal", only: Iterable[str] = ()

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from ansible_collections.lifeboat.agents.plugins.module_utils import ledger
+from ansible_collections.lifeboat.agents.plugins.module_utils.verdict import classify_failure
 from ansible_collections.lifeboat.agents.tests.unit.custody.nights import Custody, ModuleFailed
 from ansible_collections.lifeboat.agents.tests.unit.custody.support import World, tree
 from ansible_collections.lifeboat.agents.tests.unit.custody.test_audit import attack
@@ -239,8 +240,13 @@ def test_a_deletion_by_the_box_hidden_behind_a_killed_run(custody: Custody) -> N
     chunk = next(k for k in keys_of(world) if k != key and k not in heads_of(world))
     attack(world, lambda c: c.call("delete", id=chunk))
     next_night(custody)
-    with pytest.raises(ModuleFailed, match="borg check found errors"):
+    with pytest.raises(ModuleFailed, match="borg check found errors") as caught:
         custody.night()
+    told = str(caught.value)
+    assert classify_failure("check", told, {"rc": 1}).proves_loss
+    assert not classify_failure(
+        "check", "borg check did not come to its end", {"rc": 2}
+    ).proves_loss
 
 
 def keys_of(world: World) -> list[bytes]:

@@ -18,6 +18,7 @@ GOOD_CHECKS = [
 ]
 
 FACTS: dict[str, Any] = {
+    "production": {"asked": True},
     "drill": {
         "id": "0a1b2c3d",
         "run": "20261122T210000Z-77aa",

@@ -208,13 +208,15 @@ def test_a_drill_that_never_began_leaves_evidence(tmp_path: Path, key: str) -> N
 def test_drift_knows_since_when(three: Path, key: str, facts: dict[str, Any]) -> None:
     old = {"direction": "production", "what": "unknown", "where": "new/", "todo": "add a rule"}
     writer = Writer(str(three), key)
+    asked = {**facts, "production": {"asked": True}}
     for day in (5, 6):
-        writer.write(record({**facts, "drift": [old]}, day))
+        writer.write(record({**asked, "drift": [old]}, day))
     writer.write(
         could_not_run(
             {**facts["drill"], "started": "2026-11-07T00:00:00Z"}, facts["agent"], "x", "y"
         )
     )
+    writer.write(record({**facts, "production": {"asked": False}}, 7))  # clears nothing either
     history = evidence.history(str(three), "acme")
     fresh = {**old, "where": "newer/"}
     assert since([old, fresh], history) == [

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -50,7 +51,7 @@ RAW: dict[str, Any] = {
         "rpo_target": "26h",
     },
     "repository": {"name": "vault1", "id": "5f" * 32, "url": "ssh://lb-acme@vault1/srv"},
-    "profile": {"health": {"commands": [{"name": "x"}]}},
+    "profile": {"health": {"commands": [{"name": "x"}]}, "install": {"runtime": "hermes"}},
     "required_level": "",
     "check": "none",
     "phase": "start",
@@ -234,6 +235,8 @@ def test_what_restore_says_of_a_loss_is_understood() -> None:
         ("plugins/action/escrow.py", "There is no escrow of agent"),
         ("roles/drill/tasks/prepare.yml", "holds no key for"),
         ("roles/drill/tasks/snapshot.yml", "There is no snapshot"),
+        ("plugins/module_utils/ledger_control.py", "borg check {outcome}"),
+        ("plugins/module_utils/ledger_control.py", "found errors"),
     ],
 )
 def test_phrases_of_a_loss_stand_in_their_source(file: str, phrase: str) -> None:
@@ -241,9 +244,46 @@ def test_phrases_of_a_loss_stand_in_their_source(file: str, phrase: str) -> None
 
 
 def test_the_required_level_follows_the_profile() -> None:
-    assert required_level({"profile": {"health": {"http": {"url": "x"}}}}) == 5
+    asks = {"health": {"http": {"url": "x"}}}
+    assert required_level({"profile": {**asks, "install": {"runtime": "hermes"}}}) == 5
+    assert required_level({"profile": asks}) == 4, "nobody can start it in a drill"
     assert required_level({"profile": {}}) == 4
     assert required_level({"profile": {}, "required_level": "3"}) == 3
+
+
+def test_every_shipped_profile_can_be_proven() -> None:
+    """What is required is what a drill does: it starts an agent only where it can install one."""
+    profiles = sorted((Path(__file__).parents[3] / "profiles").glob("*.yml"))
+    assert profiles
+    for path in profiles:
+        profile = yaml.safe_load(path.read_text())
+        started = (profile.get("install") or {}).get("runtime", "generic") != "generic"
+        assert (required_level({"profile": profile}) == 5) <= started, path.name
+
+
+def test_what_is_new_is_seen_behind_many_that_are_dropped(raw: dict[str, Any]) -> None:
+    dropped = [{"path": f"cache{number}/", "class": "drop", "files": 1} for number in range(99)]
+    new = {"path": "plans/", "class": "keep", "files": 3}
+    raw["audit"] = {"entries": [*dropped, new]}
+    assert [item["where"] for item in gather(raw).drift] == ["plans/"]
+
+
+def test_of_many_findings_some_are_listed_and_the_rest_is_counted(raw: dict[str, Any]) -> None:
+    raw["audit"] = {"unknown": [{"path": f"new{number}/"} for number in range(70)]}
+    drift = gather(raw).drift
+    assert len(drift) == 51
+    assert "20 more" in drift[-1]["todo"]
+
+
+def test_a_live_agent_that_was_not_asked_is_said_and_clears_nothing(raw: dict[str, Any]) -> None:
+    raw["audit"] = {}
+    record = compose(gather(raw))
+    assert record["production_asked"] is False
+    assert "drift of the live agent" in {item["name"] for item in record["not_tested"]}
+    raw["audit"] = {"unknown": [{"path": "new/"}]}
+    record = compose(gather(raw))
+    assert record["production_asked"] is True
+    assert "drift of the live agent" not in {item["name"] for item in record["not_tested"]}
 
 
 def test_drift_in_both_directions(raw: dict[str, Any]) -> None:
@@ -446,10 +486,13 @@ def test_check_mode_writes_nothing(tmp_path: Path, raw: dict[str, Any]) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_of_nobody_could_not_run(tmp_path: Path) -> None:
+def test_a_run_of_nobody_could_not_run_and_no_server_shows_it_green(tmp_path: Path) -> None:
     acts = plugin(vault())._act
     acts(arguments(tmp_path, "prepared"))
     assert acts(arguments(tmp_path, "published"))["exit_code"] == 2
+    suites = ElementTree.parse(tmp_path / "e" / "junit.xml").getroot()
+    assert (suites.get("tests"), suites.get("errors")) == ("1", "1")
+    assert suites.find("testsuite/testcase/error") is not None
 
 
 def test_tampering_fails_the_module(tmp_path: Path, raw: dict[str, Any]) -> None:
