@@ -228,6 +228,8 @@ class View:
     last_deletion: str | None = None
     last_compaction: str | None = None
     last_check: dict[str, str] = field(default_factory=dict)
+    # When which part of the data was read, for each number of parts that was ever in use.
+    readings: dict[int, dict[int, str]] = field(default_factory=dict)
     proved: str | None = None
     looked: str | None = None  # when the list of archives was last compared
     head: dict[str, Any] = field(default_factory=lambda: {"sequence": 0, "hash": ""})
@@ -317,6 +319,9 @@ def _compacted(result: View, line: Line) -> None:
 def _checked(result: View, line: Line) -> None:
     for what in line.data.get("what", []):
         result.last_check[what] = line.time
+    if "part" in line.data:
+        parts = result.readings.setdefault(int(line.data["parts"]), {})
+        parts[int(line.data["part"])] = line.time
 
 
 def _proved(result: View, line: Line) -> None:
@@ -348,6 +353,15 @@ _APPLY = {
     "proved": _proved,
     "rollback": _rollback,
 }
+
+
+def marks(lines: list[Line]) -> list[dict[str, Any]]:
+    """The accepted states, newest first."""
+    return [
+        {"time": line.time, "transaction": line.data.get("transaction"), "mark": dict(line.data)}
+        for line in reversed(lines)
+        if line.kind == "mark"
+    ]
 
 
 def contains(lines: list[Line], head: Mapping[str, Any]) -> bool:

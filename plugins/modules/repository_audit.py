@@ -67,10 +67,12 @@ options:
     type: bool
     default: false
   part:
-    description: Read all data of this part of the segments as well, and check every checksum.
+    description:
+      - Read all data of this part of the segments as well, and check every checksum.
+      - Not when something but deletions was found, because then nothing is accepted.
     type: int
   parts:
-    description: How many parts there are; with O(part) counting up, all is read in so many runs.
+    description: How many parts there are.
     type: int
     default: 28
   head:
@@ -176,7 +178,7 @@ head:
   type: dict
 part:
   description: What was read of the part asked for.
-  returned: with O(part)
+  returned: with O(part), when nothing but deletions was found
   type: dict
 compacting:
   description: Whether a compaction was interrupted, so that all objects were compared.
@@ -237,7 +239,7 @@ class Audit:
         result["only_deletions"] = set(report.counts) <= {"deleted"}
         if self._acceptable(report) and report.mark is not None and state is not None:
             self._accept(report.mark, state)
-        if self.params["part"] is not None:
+        if self.params["part"] is not None and result["only_deletions"]:
             result["part"] = read_part(self.path, self.params["part"], self.params["parts"])
         result["changed"] = self.changed
         before = self.params["mark"] or {}

@@ -124,6 +124,10 @@ options:
     description: Hours that a deletion can be undone before it is made final.
     type: float
     default: 72.0
+  read_parts:
+    description: In how many parts the data are read, one in each night.
+    type: int
+    default: 28
   now:
     description: The time to decide by, for tests and reports; by default the clock of the trusted side.
     type: str
@@ -189,6 +193,10 @@ last:
   description: When the state was accepted last, deletions, compaction and checks were done.
   returned: success
   type: dict
+reading:
+  description: The part of the data that waited longest to be read, when it was read, and problems.
+  returned: success
+  type: dict
 head:
   description: Number and hash of the last line.
   returned: success
@@ -215,6 +223,7 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.ledger import (
     Ledger,
     LedgerError,
     Line,
+    marks,
     moment,
     view,
 )
@@ -224,6 +233,7 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.ledger_night impor
     Settings,
     decide,
 )
+from ansible_collections.lifeboat.agents.plugins.module_utils.ledger_reading import reading
 from ansible_collections.lifeboat.agents.plugins.module_utils.ledger_watch import Limits, Listed
 from ansible_collections.lifeboat.agents.plugins.module_utils.retention import Policy
 from ansible_collections.lifeboat.agents.plugins.module_utils.verdict import PROVEN
@@ -272,22 +282,14 @@ class Keeper:
         return result
 
     def _result(self, lines: list[Line], added: list[Line]) -> dict[str, Any]:
-        known = view([*lines, *added])
-        marks = [
-            {
-                "time": line.time,
-                "transaction": line.data.get("transaction"),
-                "mark": dict(line.data),
-            }
-            for line in [*lines, *added]
-            if line.kind == "mark"
-        ]
+        every = [*lines, *added]
+        known = view(every)
         return {
             "changed": bool(added),
             "path": str(self.book.path),
             "exists": bool(lines),
             "mark": known.mark,
-            "marks": marks[::-1][:60],
+            "marks": marks(every)[:60],
             "names": known.names(),
             "standing": [asdict(archive) for archive in known.standing],
             "findings": known.findings,
@@ -298,6 +300,7 @@ class Keeper:
                 "compaction": known.last_compaction,
                 "checks": known.last_check,
             },
+            "reading": reading(known, self.params["read_parts"], now=self.now).to_dict(),
             "head": known.head,
             "summary": f"{len(known.standing)} archives, {len(known.findings)} open findings",
             "diff": {"before": "", "after": "".join(f"{line.dump()}\n" for line in added)},
@@ -333,13 +336,7 @@ class Keeper:
     def _settings(self) -> Settings:
         wanted = self.params
         return Settings(
-            policy=Policy(
-                daily=wanted["daily"],
-                weekly=wanted["weekly"],
-                monthly=wanted["monthly"],
-                floor=wanted["floor"],
-                remove_at_most=wanted["remove_at_most"],
-            ),
+            policy=Policy(**{one: wanted[one] for one in Policy.__dataclass_fields__}),
             limits=Limits(
                 clock_hours=wanted["clock_hours"],
                 new_per_night=wanted["new_per_night"],
@@ -386,6 +383,7 @@ def main() -> None:
             "silence_hours": {"type": "float", "default": 30.0},
             "compact_every_days": {"type": "float", "default": 14.0},
             "compact_delay_hours": {"type": "float", "default": 72.0},
+            "read_parts": {"type": "int", "default": 28},
             "now": {"type": "str"},
         },
         supports_check_mode=True,

@@ -176,7 +176,12 @@ class Custody:
             unreadable = str(failed)
         die("listed")
         names = {**known["names"], **{one["id"]: one["name"] for one in listed}}
-        audit = self.audit(mark=known["mark"], archives=names)
+        audit = self.audit(
+            mark=known["mark"],
+            archives=names,
+            part=known["reading"]["part"],
+            parts=known["reading"]["parts"],
+        )
         times = {**audit["archive_times"], **self.arrived}
         audit["archive_times"] = {one: time for one, time in times.items() if one in names}
         die("audited")
@@ -211,7 +216,9 @@ class Custody:
             accepted["only_deletions"] and (deletions or night["recovering"])
         ), accepted["summary"]
         die("accepted")
-        entries: list[tuple[str, dict[str, Any]]] = []
+        entries: list[tuple[str, dict[str, Any]]] = [
+            ("checked", {**audit["part"], "what": ["data"]})
+        ]
         if deletions or night["check"] or night["recovering"]:
             self.archives(state="checked")
             entries.append(("checked", {"what": ["archives"]}))
