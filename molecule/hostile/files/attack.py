@@ -181,6 +181,7 @@ ACTS: dict[str, Callable[[Box], str]] = {
     "unencrypted manifest": calls(lambda c: c.call("put", id=MANIFEST, data=b"\x02" + bytes(200))),
     "store a key": calls(lambda c: c.call("save_key", keydata=b"BORG_KEY x\nx"), put),
     "highest nonce": calls(nonce(2**64 - 1), put),
+    "nonce back": calls(nonce(1), put),
     "break the lock": calls(lambda c: c.call("break_lock")),
     "destroy": calls(lambda c: c.call("destroy")),
     "repair": calls(lambda c: c.call("check", repair=True)),

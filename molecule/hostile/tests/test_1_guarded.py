@@ -20,6 +20,7 @@ REFUSED = {
     "unencrypted manifest": "refused manifest",
     "store a key": "refused save_key",
     "highest nonce": "refused nonce",
+    "nonce back": "refused nonce",
     "break the lock": "refused break_lock",
     "destroy": "refused destroy",
     "repair": "refused check",

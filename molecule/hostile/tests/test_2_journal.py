@@ -18,6 +18,7 @@ FOUND = {
     "empty manifest": "manifest-foreign",
     "unencrypted manifest": "manifest-foreign",
     "highest nonce": "nonce-exhausted",
+    "nonce back": "nonce-back",
 }
 
 
@@ -57,6 +58,13 @@ def test_keys_cannot_be_stored(world: World, accepted: dict[str, str]) -> None:
 
 def test_the_whole_repository_by_borgs_own_command(world: World, accepted: dict[str, str]) -> None:
     assert world.attack("journal", "delete the repository")["refused"]
+    assert world.contents("journal") == accepted
+
+
+@pytest.mark.parametrize("act", ["destroy", "initialise again"])
+def test_refused_by_borg_itself(world: World, accepted: dict[str, str], act: str) -> None:
+    assert world.attack("journal", act)["refused"]
+    assert world.audit("journal")["counts"] == {}
     assert world.contents("journal") == accepted
 
 
