@@ -61,6 +61,27 @@ def test_the_whole_repository_by_borgs_own_command(world: World, accepted: dict[
     assert world.contents("journal") == accepted
 
 
+def test_the_account_itself_cannot_delete_the_repository(
+    world: World, accepted: dict[str, str]
+) -> None:
+    """Ownership alone: beside the files, with borg's own command, which nobody told to append only."""
+    host = world.hosts["journal"]
+    base = host.run("runuser -u lb-hal -- mktemp -d").stdout.strip()
+    given = f"BORG_BASE_DIR={base} BORG_DELETE_I_KNOW_WHAT_I_AM_DOING=YES"
+    borg = f"env {given} /usr/local/bin/lifeboat-borg delete --force {REPOSITORY}"
+    for command in (
+        borg,
+        f"rm -f {REPOSITORY}/config",
+        f"mv {REPOSITORY}/data {REPOSITORY}/gone",
+        f"mv {REPOSITORY} {REPOSITORY}.gone",
+    ):
+        done = host.run(f"cd / && runuser -u lb-hal -- {command}")
+        assert done.rc != 0, command
+        assert "not permitted" in done.stderr or "denied" in done.stderr, done.stderr
+    assert world.audit("journal")["counts"] == {}
+    assert world.contents("journal") == accepted
+
+
 @pytest.mark.parametrize("act", ["destroy", "initialise again"])
 def test_refused_by_borg_itself(world: World, accepted: dict[str, str], act: str) -> None:
     assert world.attack("journal", act)["refused"]
