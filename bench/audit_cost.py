@@ -110,7 +110,7 @@ class Subject:
     def scan(self) -> int:
         serving = [self.borg, "serve", "--restrict-to-repository", str(self.repository.path)]
         with ServeConnection(serving) as connection:
-            connection.open(str(self.repository.path))
+            connection.open(str(self.repository.path), exclusive=True)
             report, _state = audit_scan(connection, mark=self.mark, state=self.state)
         assert report.clean
         return int(report.bytes_read)

@@ -393,7 +393,7 @@ class _SegmentAudit:
         layout = self.files.layout()
         last = self.files.last_commit(layout, config.segments_per_dir)
         committed = {n: size for n, size in layout.items() if last is not None and n <= last}
-        self._compare_nonce()
+        _compare_nonce(self.files.nonce(), self.mark, self.found)
         if last is None and (self.mark is None or self.mark.transaction in (None, -1)):
             raise AuditError(f"{self.files.path} has no finished transaction yet: nothing to audit")
         accepted = self.mark.transaction if self.mark else None
@@ -432,13 +432,6 @@ class _SegmentAudit:
         elif self.mark and self.mark.config_sha256 not in (None, config.sha256):
             self.found.add("config-changed")
         return config
-
-    def _compare_nonce(self) -> None:
-        nonce = self.files.nonce()
-        if nonce is not None and nonce >= NONCE_END:
-            self.found.add("nonce-exhausted", detail=f"the nonce is {nonce:#x}")
-        elif self.mark and self.mark.nonce is not None and (nonce or 0) < self.mark.nonce:
-            self.found.add("nonce-back", detail=f"{nonce}, accepted was {self.mark.nonce}")
 
     def _walk(self, config: Config, layout: dict[int, int]) -> tuple[_Walk, State]:
         self.times = {n: moment.isoformat() for n, moment in self.files.times().items()}
@@ -607,7 +600,10 @@ def audit_scan(
     state: State | None = None,
     archives: Mapping[str, str] | None = None,
 ) -> tuple[Report, State]:
-    """Audit an opened repository by the order of its ids."""
+    """Audit a repository, opened exclusively, by the order of its ids.
+
+    borg tells the nonce to none but the one who could write.
+    """
     started = time.monotonic()
     found = _Findings(archives or {})
     today = [bytes(key) for key in connection.scan()]
@@ -624,18 +620,22 @@ def audit_scan(
             found.add("manifest-foreign", detail=f"key type {manifest_type}")
     if connection.call("load_key"):
         found.add("key-stored")
+    nonce = connection.call("get_free_nonce")
     if mark and repository_id != mark.repository_id:
         found.add(
             "repository-replaced", detail=f"id {repository_id}, accepted was {mark.repository_id}"
         )
-    elif mark:
-        _compare_order(keys, mark, state, found)
+    else:
+        _compare_nonce(nonce, mark, found)
+        if mark:
+            _compare_order(keys, mark, state, found)
     new_mark = Mark(
         repository_id=repository_id,
         transaction=None,
         objects=len(keys),
         sha256=new_state.ids_sha256(),
         manifest_type=mark.manifest_type if mark else manifest_type,
+        nonce=nonce,
         state_sha256=hashlib.sha256(new_state.dump()).hexdigest(),
     )
     report = Report(
@@ -647,6 +647,13 @@ def audit_scan(
         seconds=round(time.monotonic() - started, 3),
     )
     return report, new_state
+
+
+def _compare_nonce(nonce: int | None, mark: Mark | None, found: _Findings) -> None:
+    if nonce is not None and nonce >= NONCE_END:
+        found.add("nonce-exhausted", detail=f"the nonce is {nonce:#x}")
+    elif mark and mark.nonce is not None and (nonce or 0) < mark.nonce:
+        found.add("nonce-back", detail=f"{nonce}, accepted was {mark.nonce}")
 
 
 def _compare_order(keys: list[bytes], mark: Mark, state: State | None, found: _Findings) -> None:

@@ -255,7 +255,7 @@ class Audit:
     def _scan(self) -> tuple[Report, State]:
         state = self.store.load(self.mark) if self.store else None
         with ServeConnection(self.params["command"], timeout=self.params["timeout"]) as connection:
-            connection.open(str(self.params["path"]), exclusive=False, lock_wait=60)
+            connection.open(str(self.params["path"]), exclusive=True, lock_wait=60)
             return audit_scan(
                 connection, mark=self.mark, state=state, archives=self.params["archives"]
             )

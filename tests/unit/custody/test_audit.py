@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def on_host(world: World, mark: Mark | None = None, **more: Any) -> tuple[Report
 
 def by_scan(world: World, mark: Mark | None = None, **more: Any) -> tuple[Report, State]:
     with world.connect(serving=world.plain()) as connection:
-        connection.open(str(world.repository), exclusive=False, lock_wait=1)
+        connection.open(str(world.repository), exclusive=True, lock_wait=1)
         return audit.audit_scan(connection, mark=mark, **more)
 
 
@@ -103,6 +103,8 @@ def test_both_forms_make_the_same_mark(accepted: Accepted) -> None:
     assert scanned
     assert (scanned.objects, scanned.sha256) == (accepted.mark.objects, accepted.mark.sha256)
     assert scanned.repository_id == accepted.mark.repository_id
+    assert scanned.nonce == accepted.mark.nonce
+    assert scanned.nonce
     assert scanned.manifest_type == accepted.mark.manifest_type == audit.KEYFILE_BLAKE2
     # So one can take over from the other.
     assert on_host(accepted.world, scanned, state=None)[0].clean
@@ -296,12 +298,20 @@ def test_another_repository_in_its_place(accepted: Accepted) -> None:
 
 def test_the_nonce(accepted: Accepted) -> None:
     nonce = accepted.world.repository / "nonce"
-    nonce.write_text("f" * 16)
-    assert kinds(accepted.on_host()) == {"nonce-exhausted"}
-    nonce.write_text("0" * 16)
-    assert kinds(accepted.on_host()) == {"nonce-back"}
-    nonce.unlink()
-    assert kinds(accepted.on_host()) == {"nonce-back"}
+    for audited in (accepted.on_host, accepted.by_scan):
+        nonce.write_text("f" * 16)
+        assert kinds(audited()) == {"nonce-exhausted"}
+        nonce.write_text("0" * 16)
+        assert kinds(audited()) == {"nonce-back"}
+        nonce.unlink()
+        assert kinds(audited()) == {"nonce-back"}
+
+
+def test_a_mark_from_before_scans_saw_the_nonce(accepted: Accepted) -> None:
+    report, _state = by_scan(accepted.world, replace(accepted.mark, nonce=None))
+    assert report.clean
+    assert report.mark
+    assert report.mark.nonce == accepted.mark.nonce
 
 
 def test_files_changed_behind_borgs_back(accepted: Accepted) -> None:
@@ -437,7 +447,7 @@ def test_a_mark_of_another_history(accepted: Accepted) -> None:
     report, _unused = on_host(accepted.world, other, state=accepted.state)
     assert "state-differs" in kinds(report)
     with accepted.world.connect(serving=accepted.world.plain()) as connection:
-        connection.open(str(accepted.world.repository))
+        connection.open(str(accepted.world.repository), exclusive=True)
         assert kinds(audit.audit_scan(connection, mark=other)[0]) == {"state-differs"}
 
 
