@@ -90,7 +90,9 @@ class Custody:
             **more,
         )
 
-    def archives(self, *, check_mode: bool = False, **more: Any) -> dict[str, Any]:
+    def archives(
+        self, *, check_mode: bool = False, serving: list[str] | None = None, **more: Any
+    ) -> dict[str, Any]:
         """As the control side, over its own identity. The pipe stands for SSH."""
         world = self.world
         key = next((world.root / "keys").iterdir()).read_text()
@@ -100,7 +102,7 @@ class Custody:
             os.environ["PATH"] = f"{world.root / 'bin'}:{environment['PATH']}"
             (world.root / "bin").mkdir(exist_ok=True)
             ssh = world.root / "bin" / "ssh"
-            serving = world.guard("--control", "--lock", str(self.control_lock))
+            serving = serving or world.guard("--control", "--lock", str(self.control_lock))
             ssh.write_text("#!/bin/sh\nexec " + shlex.join(serving) + "\n")
             ssh.chmod(0o755)
             return call(
