@@ -49,3 +49,25 @@ def test_every_finding_has_words(kind: str) -> None:
     words = audit.FINDINGS.get(kind) or ledger_watch.FINDINGS[kind][0]
     assert len(words) > 10
     assert re.fullmatch(r"[a-z-]+", kind)
+
+
+STATUS = {
+    "roles/custody/tasks/status.yml": ["it does not open the repository"],
+    "plugins/filter/box_said.py": [
+        "the agent is not paired",
+        "the box cannot be reached",
+        "the box does not say how it stands",
+        "the box has made no backup yet",
+        "the last backup failed",
+    ],
+    "plugins/module_utils/ledger_reading.py": ["a part of the data"],
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "words"), [(file, words) for file, every in STATUS.items() for words in every]
+)
+def test_what_status_names_has_a_row_that_says_what_to_do(file: str, words: str) -> None:
+    assert words in (ROOT / file).read_text(encoding="utf-8")
+    rows = (ROOT / "docs" / "custody.md").read_text(encoding="utf-8").splitlines()
+    assert [row for row in rows if row.startswith("|") and words in row.split("|")[1]]
