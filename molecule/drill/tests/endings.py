@@ -104,7 +104,9 @@ LOST: dict[str, Ending] = {
         "borg key of another agent in the vault", NOT_PROVEN, "not the one of the pinned repository"
     ),
     "a4": Ending("repository gone", NOT_PROVEN, "does not exist"),
-    "a5": Ending("repository exchanged for another", NOT_PROVEN, "not the repository that"),
+    "a5": Ending(
+        "repository exchanged for another", NOT_PROVEN, "the repository there is not the pinned"
+    ),
     "a6": Ending("stored data damaged", NOT_PROVEN, "is damaged"),
     "a7": Ending("recovery takes longer than `rto_target`", NOT_PROVEN, "RTO: "),
     "empty": Ending("archive list empty", NOT_PROVEN, "holds no archive of"),
@@ -126,9 +128,7 @@ ASKED: dict[tuple[str, ...], Ending] = {
     ("-e", "at=2020-01-01"): Ending(
         "a day before the first archive", NOT_PROVEN, "There is no archive"
     ),
-    ("--vault-password-file", "/dev/null"): Ending(
-        "wrong vault secret, or none", COULD_NOT_RUN, "vault"
-    ),
+    ("--vault-password-file", "WRONG"): Ending("a wrong vault secret", COULD_NOT_RUN, "vault"),
     ("-e", "agent=nobody"): Ending(
         "an agent that is not in the inventory", COULD_NOT_RUN, "not in the inventory"
     ),

@@ -301,8 +301,11 @@ def test_a_storage_host_that_does_not_answer_ends_with_2(world: World) -> None:
 
 
 @pytest.mark.parametrize("arguments", ASKED, ids=lambda arguments: ASKED[arguments].what)
-def test_what_cannot_be_had(world: World, arguments: tuple[str, ...]) -> None:
+def test_what_cannot_be_had(world: World, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     ending = ASKED[arguments]
+    wrong = tmp_path / "wrong"
+    wrong.write_text("another secret than the vault's\n")
+    arguments = tuple(str(wrong) if word == "WRONG" else word for word in arguments)
     agent = () if "agent=nobody" in arguments else ("-e", "agent=a0")
     if "--vault-password-file" in arguments:  # beside it Ansible would take the environment's
         kept = {k: v for k, v in world.environment.items() if k != "ANSIBLE_VAULT_PASSWORD_FILE"}

@@ -45,10 +45,13 @@ def test_each_was_reported(seen: dict[str, Any]) -> None:
         else:
             assert kill["unit"] == "failed", kill
         if kill["began"]:
-            assert kill["status"] == "failed", kill
-            assert kill["message"], kill
-            assert kill["success_metric"] == 0, kill
             assert kill["attempt_metric_is_new"], kill
+            done = kill["status"] in ("success", "warning")  # killed when all was told already
+            assert done or kill["status"] == "failed", kill
+            assert kill["success_metric"] == int(done), kill
+            assert done or kill["message"], kill
+    late = [kill for kill in seen["kills"] if kill["began"] and kill["status"] != "failed"]
+    assert len(late) <= len(seen["kills"]) / 5, late
 
 
 def test_nothing_works_on_after_its_parent(seen: dict[str, Any]) -> None:

@@ -103,12 +103,10 @@ def test_a_host_wipes_itself_when_its_time_is_over(world: World) -> None:
 def claim(world: World, minutes: int) -> dict[str, object]:
     """Lend the host to a drill that nobody will end."""
     script = "roles/drill_box/files/existing.py"
+    command = f"{script} claim --name lost --minutes {minutes} --key 'ssh-ed25519 AAAA'"
     done = world.run(
         *("ansible", "--inventory", str(world.inventory), "spare", "-m", "ansible.builtin.script"),
-        *(
-            "-a",
-            f"executable='python3 -I' cmd='{script} claim --name lost --minutes {minutes} --key \"ssh-ed25519 AAAA\"'",
-        ),
+        *("-a", json.dumps({"executable": "python3 -I", "cmd": command})),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     shown = json.loads(done.stdout[done.stdout.index("{") :])

@@ -44,7 +44,8 @@ def archives(world: World, name: str) -> int:
 def escrow(world: World) -> dict[str, Any]:
     done = world.run("ansible-vault", "view", str(world.folder / "vault" / "p1.yml"))
     assert done.returncode == 0, done.stderr
-    repositories: dict[str, Any] = yaml.safe_load(done.stdout)["repositories"]
+    content = yaml.safe_load(done.stdout)
+    repositories: dict[str, Any] = content["lifeboat_escrow"]["repositories"]
     return repositories
 
 

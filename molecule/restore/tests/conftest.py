@@ -23,6 +23,7 @@ from testinfra.host import Host
 ROOT = Path(__file__).resolve().parents[3]
 LOOK = Path(__file__).resolve().parents[1] / "files" / "look.py"
 TIMES = "times.json"
+PLAIN = {"ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}  # molecule asks for colours
 BORG = f"custody_borg={shutil.which('borg')}"  # the control side's own is not installed here
 Json = dict[str, Any]
 
@@ -111,7 +112,7 @@ class World:
         done = subprocess.run(
             self.argv(playbook, *given),
             cwd=ROOT,
-            env={**os.environ, **environment},
+            env={**os.environ, **PLAIN, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
