@@ -7,6 +7,7 @@ the manifest and the archive's listing must say about each path."""
 from __future__ import annotations
 
 import array
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -21,11 +22,19 @@ from typing import Any
 from .config import BoxConfig
 from .copies import Copy, RunDirectory
 from .listing import lossy
-from .look import Look, Looker
-from .manifest import DATABASE_COPY, ENVIRONMENT_NAME, HOME, SCRUBBED, SCRUBBED_COPY, printable
+from .look import Look, Looker, blocks
+from .manifest import (
+    DATABASE_COPY,
+    DATABASES,
+    ENVIRONMENT_NAME,
+    HOME,
+    SCRUBBED,
+    SCRUBBED_COPY,
+    printable,
+)
 from .profile import ARCHIVED, KEEP, SCRUB, UNKNOWN
 from .scrub import Policy, Scrubbed, ScrubError, export_environment, scrub
-from .secrets import Scanner, as_dicts, credential_file_name
+from .secrets import Finding, Scanner, as_dicts, credential_file_name, secret_file_name
 from .survey import Candidate, Database, Survey
 from .walk import DIRECTORY, FIFO, FILE, SOCKET, SYMLINK
 
@@ -36,6 +45,8 @@ _BATCH = 400
 _FRESH_SECONDS = 900
 HARD_LINK = "hardlink"
 KEPT, DROPPED, QUARANTINED = "kept", "dropped", "quarantined"
+_LOGS = ("-wal", "-journal")
+_WITH_LOGS = ("pair", "raw")
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -82,6 +93,7 @@ class Assembly:
         self._guarded: dict[tuple[int, int], str] = {}
         self._linked: list[Candidate] = []
         self._fresh: list[Candidate] = []
+        self._scanned_logs: dict[str, tuple[os.stat_result, Copy]] = {}
         self._fresh_after = (time.time() - _FRESH_SECONDS) * 1e9
         self._reported: set[tuple[str, str]] = set()
         self.records: dict[str, Candidate] = {}
@@ -379,16 +391,72 @@ class Assembly:
     # -- databases --------------------------------------------------------------------------------
 
     def allow_database(self, database: Database) -> bool:
-        """A database that no rule knows has to pass the scan like any unknown file."""
+        """Whether a database is worth holding: one that no rule knows has to pass the scan like any
+        unknown file, now by its name and main file, and once more when it is held."""
         entry = database.entry
         if entry.classification != UNKNOWN:
             return True
         try:
-            look = self._looker.look(entry, None)
+            reason = self._reason(entry, self._looker.look(entry, None))
         except OSError as error:
             self._unreadable(entry, error)
             return False
-        return self._allow_unknown(entry, self._reason(entry, look))
+        if reason or self._config.unknown != "keep":
+            return self._allow_unknown(entry, reason)
+        return True
+
+    def allow_held(self, database: Database, *, method: str, place: Path | None) -> bool:
+        """Scan the very bytes of an unknown database that are to be archived: the main file that no
+        checkpoint can change any more, or its copy, and a copy of what its logs hold by now."""
+        entry = database.entry
+        if entry.classification != UNKNOWN:
+            return True
+        try:
+            findings = self._scan_held(entry, method, place)
+        except OSError as error:
+            self._unreadable(entry, error)
+            return False
+        name_was_accepted = secret_file_name(entry.path) is not None
+        reason = "" if name_was_accepted else self._reason(entry, Look(None, tuple(findings)))
+        allowed = self._allow_unknown(entry, reason)
+        if not allowed:
+            self._forget_logs(entry.path)
+        return allowed
+
+    def _forget_logs(self, path: str) -> None:
+        for suffix in _LOGS:
+            _status, copy = self._scanned_logs.pop(path + suffix, (None, None))
+            if copy is not None:
+                self._run_directory.remove(copy)
+
+    def _scan_held(self, entry: Candidate, method: str, place: Path | None) -> list[Finding]:
+        if place is not None:
+            with place.open("rb", buffering=0) as file:
+                return self._scanner.scan_blocks(blocks(file.fileno()))
+        entry.update(self._looker.status(entry.path))
+        findings = list(self._looker.look(entry, None).findings)
+        for suffix in _LOGS if method in _WITH_LOGS else ():
+            with contextlib.suppress(FileNotFoundError):
+                findings += self._scan_log(entry.path + suffix)
+        return findings
+
+    def _scan_log(self, path: str) -> list[Finding]:
+        """What is archived of a log that goes on growing is the copy that was scanned."""
+        descriptor = self._looker.open(path)
+        try:
+            status = os.fstat(descriptor)
+            copy = self._run_directory.begin(f"{DATABASES}/{path}")
+
+            def copied() -> Iterator[bytes]:
+                for block in blocks(descriptor):
+                    copy.write(block)
+                    yield block
+
+            findings = self._scanner.scan_blocks(copied())
+        finally:
+            os.close(descriptor)
+        self._scanned_logs[path] = status, copy.finish()
+        return findings
 
     def not_sqlite(self) -> None:
         """Files named like a database that SQLite cannot read."""
@@ -416,9 +484,20 @@ class Assembly:
         entry.update(os.stat(self.absolute(entry.path), follow_symlinks=False))
         entry.any_size = method != "main"
         self.archive(entry)
-        if method in ("pair", "raw"):
-            for suffix in ("-wal", "-journal"):
+        for suffix in _LOGS if method in _WITH_LOGS else ():
+            if entry.classification == UNKNOWN:
+                self._scanned_log(database, suffix)
+            else:
                 self._side(database, suffix)
+
+    def _scanned_log(self, database: Database, suffix: str) -> None:
+        status, copy = self._scanned_logs.get(database.path + suffix, (None, None))
+        if status is None or copy is None or not copy.size:
+            return
+        side = database.side(suffix, status)
+        side.stored, side.size = DATABASE_COPY, copy.size
+        self._record(side)
+        self.archive_copy(copy)
 
     def _side(self, database: Database, suffix: str) -> None:
         path = database.path + suffix

@@ -109,6 +109,11 @@ class RunDirectory:
         growing.write(data)
         return growing.finish()
 
+    def remove(self, copy: Copy) -> None:
+        """A copy that is not archived after all."""
+        with contextlib.suppress(OSError):
+            os.unlink(copy.path)
+
     def place_for_database(self, path: str, group: int | None) -> Path:
         """An empty file for a database's copy; `group` is one that only its writer is in."""
         place = self.path / DATABASES / path

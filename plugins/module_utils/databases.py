@@ -20,6 +20,7 @@ from .hold import BACKUP, MAIN, PAIR, RAW, Held, Holder, Request, reader_slot
 from .look import Cache, mark_of
 from .manifest import printable
 from .privilege import Identity
+from .profile import UNKNOWN
 from .sqlite import ROLLBACK, SIDE_FILES, Questions, matching
 from .survey import Candidate, Database
 from .walk import open_below
@@ -168,25 +169,44 @@ class Databases:
 
     def archive(self, assembly: Assembly) -> None:
         """Hand the held files over, and let each child look into its database meanwhile."""
+        unknown = [item for item in self.all if item.database.entry.classification == UNKNOWN]
         for item in self.all:
-            if item.held.error:
-                self.problems.append(
-                    Problem(
-                        True,
-                        f"database {printable(item.path)} could not be opened: {item.held.error}",
-                        "it was archived as it is; is it encrypted, damaged, or held by a program?",
-                    )
-                )
-            assembly.database(item.database, method=item.method, place=item.copy)
-            known = None
-            if item.method == MAIN:
-                known = self._cache.get(*self._key(item))
-            if known is not None:
-                item.report = json.loads(known)
-            elif not item.held.error:
-                item.holder.ask_report()
-                item.asked = True
+            if item not in unknown:
+                self._hand_over(item, assembly)
+        assembly.flush()  # borg has something to do while the others are scanned
+        for item in unknown:
+            if assembly.allow_held(item.database, method=item.method, place=item.copy):
+                self._hand_over(item, assembly)
+            else:
+                self._let_go(item)
         assembly.flush()
+
+    def _hand_over(self, item: HeldDatabase, assembly: Assembly) -> None:
+        if item.held.error:
+            self.problems.append(
+                Problem(
+                    True,
+                    f"database {printable(item.path)} could not be opened: {item.held.error}",
+                    "it was archived as it is; is it encrypted, damaged, or held by a program?",
+                )
+            )
+        assembly.database(item.database, method=item.method, place=item.copy)
+        known = None
+        if item.method == MAIN:
+            known = self._cache.get(*self._key(item))
+        if known is not None:
+            item.report = json.loads(known)
+        elif not item.held.error:
+            item.holder.ask_report()
+            item.asked = True
+
+    def _let_go(self, item: HeldDatabase) -> None:
+        """A database that is not archived."""
+        item.holder.release()
+        self.all.remove(item)
+        if item.copy is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(item.copy)
 
     def reports(self) -> None:
         """Fetch what the children saw."""

@@ -14,7 +14,8 @@ from typing import Any
 from .assemble import Assembly
 from .classify import Classifier
 from .config import BoxConfig
-from .copies import Copy, RunDirectory
+from .copies import Copy, Growing, RunDirectory
+from .hold import RAW
 from .look import Cache, Looker
 from .manifest import printable
 from .privilege import lookup
@@ -25,8 +26,30 @@ from .survey import Candidate, Survey
 from .walk import DIRECTORY, open_home
 
 
+class _PaperFile(Growing):
+    """A file that is not written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def finish(self) -> Copy:
+        return Copy(str(self._path), os.stat("/"))
+
+
 class _Paper(RunDirectory):
     """A run directory that writes nothing."""
+
+    def begin(self, name: str) -> Growing:
+        return _PaperFile(self.path / name)
+
+    def remove(self, copy: Copy) -> None:
+        pass
 
     def write(self, name: str, data: bytes) -> Copy:
         return Copy(f"{self.path}/{name}", os.stat("/"))
@@ -55,7 +78,8 @@ def audit(
         )
         survey.run(descriptor, assembly.take)
         for database in survey.databases:
-            assembly.allow_database(database)
+            if assembly.allow_database(database):
+                assembly.allow_held(database, method=RAW, place=None)
         assembly.linked_entries()
         assembly.fresh_entries()
         assembly.not_sqlite()

@@ -134,6 +134,11 @@ class Looker:
         folder, name = self._folders.at(path)
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
+    def open(self, path: str) -> int:
+        """A regular file as it is now, without following links."""
+        folder, name = self._folders.at(path)
+        return open_file(name, folder)
+
     def read(self, entry: Candidate, limit: int) -> bytes:
         """The content of a small file."""
         descriptor = self._open(entry)
@@ -191,16 +196,16 @@ class Looker:
         head = os.pread(descriptor, HEADER_SIZE, 0)
         digest = hashlib.sha256()
 
-        def blocks() -> Iterator[bytes]:
-            for block in _blocks(descriptor):
+        def hashed() -> Iterator[bytes]:
+            for block in blocks(descriptor):
                 digest.update(block)
                 yield block
 
         findings: list[Finding] = []
         if whole:
-            findings = self._scanner.scan_blocks(blocks())
+            findings = self._scanner.scan_blocks(hashed())
         elif want_hash:
-            for _block in blocks():
+            for _block in hashed():
                 pass
         return Look(
             digest.hexdigest() if whole or want_hash else None,
@@ -229,7 +234,8 @@ def _content(descriptor: int, size: int, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _blocks(descriptor: int) -> Iterator[bytes]:
+def blocks(descriptor: int) -> Iterator[bytes]:
+    """The content of a file of any size."""
     while True:
         block = os.read(descriptor, _BLOCK)
         if not block:

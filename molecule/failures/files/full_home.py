@@ -102,6 +102,7 @@ NEW = {
     "plugins/mine/token.json": '{{"refresh_token": "{}", "type": "authorized_user"}}\n',
 }
 NEW_DATABASE = "vault-of-2027"
+NEW_LOG = "garden-of-2027"  # its secret is in its write-ahead log alone
 
 Json = dict[str, Any]
 
@@ -144,6 +145,18 @@ def database(path: Path, text: str) -> None:
         connection.commit()
 
 
+def leave_in_log(path: Path, text: str) -> None:
+    """As a program leaves it that is killed: a log that nobody has folded."""
+    child = os.fork()
+    if child == 0:
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("INSERT INTO messages (content) VALUES (?)", [text])
+        os._exit(0)
+    if os.waitpid(child, 0)[1] or text.encode() in path.read_bytes():
+        raise SystemExit(f"{path}: the log was not left")
+
+
 def write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -165,6 +178,9 @@ def make(user: str, home: Path) -> None:
         database(home / path, f"message of {path}")
     canaries[NEW_DATABASE] = "LBCANARY" + rng.randbytes(12).hex()
     database(home / NEW_DATABASE, '{"client_secret": "' + canaries[NEW_DATABASE] + '"}')
+    canaries[NEW_LOG] = "LBCANARY" + rng.randbytes(12).hex()
+    database(home / NEW_LOG, "harmless")
+    leave_in_log(home / NEW_LOG, '{"client_secret": "' + canaries[NEW_LOG] + '"}')
     for path in EMPTY_FOLDERS:
         (home / path).mkdir(parents=True)
     odd(home)

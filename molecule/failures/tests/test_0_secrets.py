@@ -43,7 +43,14 @@ def test_the_search_would_find_one(world: World, extracted: str) -> None:
 
 def test_what_was_left_out_is_told(world: World) -> None:
     told = world.must("box", "lifeboat status cat")
-    for place in ("brand-new-login", "deploy_key", "relay.yaml", "linear.toml", "vault-of-2027"):
+    for place in (
+        "brand-new-login",
+        "deploy_key",
+        "relay.yaml",
+        "linear.toml",
+        "vault-of-2027",
+        "garden-of-2027",
+    ):
         assert place in told, told
     for canary in search(world, HOME)["found"]:
         assert canary  # names may be told, values may not

@@ -15,6 +15,7 @@ import socket
 import sqlite3
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -33,10 +34,12 @@ from ansible_collections.lifeboat.agents.plugins.module_utils import (
 )
 from ansible_collections.lifeboat.agents.plugins.module_utils.backup import Backup
 from ansible_collections.lifeboat.agents.plugins.module_utils.borg import Access, Borg
+from ansible_collections.lifeboat.agents.plugins.module_utils.databases import Databases
 from ansible_collections.lifeboat.agents.plugins.module_utils.errors import CouldNotRun
 from ansible_collections.lifeboat.agents.plugins.module_utils.home_audit import audit
 from ansible_collections.lifeboat.agents.plugins.module_utils.profile import load
 from ansible_collections.lifeboat.agents.plugins.module_utils.secrets import MARKER
+from ansible_collections.lifeboat.agents.plugins.module_utils.survey import Database
 from ansible_collections.lifeboat.agents.plugins.module_utils.verify import verify
 from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils import engine
 from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils.engine import (
@@ -827,3 +830,121 @@ def test_repositories_have_nothing_in_common(tmp_path: Path) -> None:
             check=True,
             capture_output=True,
         )
+
+
+# The process that holds must not have the database open itself: SQLite does not survive a fork.
+ANOTHER_PROGRAM = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
+connection.execute("PRAGMA wal_autocheckpoint = 0")
+for line in sys.stdin:
+    connection.execute(line)
+    print("done", flush=True)
+"""
+SECRET_ROW = '{"client_secret": "LBCANARY5f0c1d"}'
+
+
+class Program:
+    """A program of the agent's that keeps its database open."""
+
+    def __init__(self, path: Path, journal: str) -> None:
+        argv = [sys.executable, "-c", ANOTHER_PROGRAM, str(path)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True)
+        self.does(f"PRAGMA journal_mode = {journal}")
+        self.does("CREATE TABLE notes (body TEXT)")
+        self.notes("harmless")
+
+    def does(self, statement: str) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(statement + "\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n"
+
+    def notes(self, text: str) -> None:
+        self.does(f"INSERT INTO notes VALUES ('{text}')")
+
+
+@contextlib.contextmanager
+def program(path: Path, journal: str) -> Iterator[Program]:
+    running = Program(path, journal)
+    try:
+        yield running
+    finally:
+        running.process.kill()
+        running.process.communicate()
+
+
+def holding(canary: bytes, folder: Path) -> list[str]:
+    found = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return [str(path.relative_to(folder)) for path in found if canary in path.read_bytes()]
+
+
+@pytest.mark.parametrize("moment", ["before the run", "before the hold"])
+@pytest.mark.parametrize(
+    ("journal", "mode"),
+    [("wal", "checkpoint"), ("wal", "read-only"), ("delete", "checkpoint")],
+)
+def test_a_secret_that_an_unknown_database_has_not_yet_in_its_main_file(
+    box: Box, monkeypatch: pytest.MonkeyPatch, journal: str, mode: str, moment: str
+) -> None:
+    make_database(box.home / "state.db")
+    box.settings["database_mode"] = mode
+    box.settings["metrics_file"] = str(box.root / "lifeboat.prom")
+    hold = Databases.hold
+    with program(box.home / "garden-of-2027", journal) as running:
+        if moment == "before the run":
+            running.notes(SECRET_ROW)
+
+        def late(self: Databases, databases: list[Database]) -> None:
+            if moment == "before the hold":
+                running.notes(SECRET_ROW)
+            hold(self, databases)
+
+        monkeypatch.setattr(Databases, "hold", late)
+        status = box.backup()
+    assert holding(b"LBCANARY", box.extract(status)) == []
+    assert not any("garden" in path for path in box.listing(status))
+    assert status["result"] == "warning", messages(status)
+    said = {"decision": "quarantined", "reason": "the secret scan hit: secret-field"}
+    assert status["unknown"] == [{"path": "garden-of-2027", **said}]
+    assert "garden-of-2027: quarantined" in report.backup(status)
+    assert 'path="garden-of-2027"' in (box.root / "lifeboat.prom").read_text(encoding="utf-8")
+    assert [item["path"] for item in status["databases"]] == ["state.db"]
+    assert list(box.run_dir.iterdir()) == []
+
+
+def test_the_audit_looks_into_the_log_of_an_unknown_database(box: Box) -> None:
+    with program(box.home / "garden-of-2027", "wal") as running:
+        assert audit(box.config(), box.profile)["unknown"][0]["decision"] == "kept"
+        running.notes(SECRET_ROW)
+        assert audit(box.config(), box.profile)["unknown"][0]["decision"] == "quarantined"
+    assert not box.run_dir.exists()
+
+
+def test_what_an_unknown_database_is_told_after_the_scan_is_not_archived(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log goes on growing; the archive has it as it was scanned, and it restores."""
+    box.settings["database_mode"] = "read-only"
+    reports = Databases.reports
+    with program(box.home / "garden-of-2027", "wal") as running:
+
+        def later(self: Databases) -> None:
+            running.notes(SECRET_ROW)
+            reports(self)
+
+        monkeypatch.setattr(Databases, "reports", later)
+        status = box.backup()
+    assert status["result"] == "success", messages(status)
+    assert [item["decision"] for item in status["unknown"]] == ["kept"]
+    target = box.extract(status)
+    assert holding(b"LBCANARY", target) == []
+    manifest = box.manifest(target)
+    assert manifest["databases"][0]["tables"] == {"notes": 1}
+    assert entries(manifest)["garden-of-2027-wal"]["stored"] == "database"
+    log = target / str(box.run_dir).lstrip("/") / "databases" / "garden-of-2027-wal"
+    log.rename(box.restored_home(target) / log.name)
+    connection = sqlite3.connect(box.restored_home(target) / "garden-of-2027")
+    assert connection.execute("SELECT * FROM notes").fetchall() == [("harmless",)]
+    connection.close()

@@ -46,4 +46,6 @@ def test_no_canary_and_all_that_is_precious(box: Box, full_home: types.ModuleTyp
     assert status["result"] == "warning"
     named = {item["path"] for item in status["unknown"] if item["decision"] == "quarantined"}
     named |= {problem["message"].partition(" was withheld")[0] for problem in status["problems"]}
-    assert {full_home.NEW_DATABASE, *full_home.NEW} - named == {"workspace/site/keys/id_ed25519"}
+    assert {full_home.NEW_DATABASE, full_home.NEW_LOG, *full_home.NEW} - named == {
+        "workspace/site/keys/id_ed25519"
+    }
