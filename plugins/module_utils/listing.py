@@ -36,22 +36,27 @@ class Comparison:
     compared: int
     missing: tuple[bytes, ...]
     unexpected: tuple[bytes, ...]
-    replaced: tuple[bytes, ...]  # another type, owner or mode
+    disowned: tuple[bytes, ...]  # another user's, which the agent's own programs cannot bring about
+    replaced: tuple[bytes, ...]  # another type, group or mode
     resized: tuple[bytes, ...]
 
     @property
     def good(self) -> bool:
         """Nothing missing, nothing there that should not be, nothing replaced."""
-        return not (self.missing or self.unexpected or self.replaced)
+        return not (self.missing or self.unexpected or self.disowned or self.replaced)
 
     def describe(self) -> str:
         """Counts and first offenders, for people."""
         parts = []
-        for name in ("missing", "unexpected", "replaced"):
-            paths = getattr(self, name)
+        for said, paths in (
+            ("missing", self.missing),
+            ("unexpected", self.unexpected),
+            ("replaced by another user's", self.disowned),
+            ("replaced", self.replaced),
+        ):
             if paths:
                 first = ", ".join(path.decode("utf-8", "replace") for path in paths[:_FIRST])
-                parts.append(f"{len(paths)} {name}: {first}")
+                parts.append(f"{len(paths)} {said}: {first}")
         return "; ".join(parts) or f"{self.compared} entries as the manifest says"
 
 
@@ -81,6 +86,7 @@ class Comparer:
     def begin(self) -> None:
         """Nothing is listed yet."""
         self._unexpected: list[bytes] = []
+        self._disowned: list[bytes] = []
         self._replaced: list[bytes] = []
         self._resized: list[bytes] = []
         self._compared = 0
@@ -157,7 +163,9 @@ class Comparer:
         self._compared += 1
         mode = self._mode(want.mode)
         same = item.mode == mode or item.mode == "h" + mode[1:]  # h: a hard link
-        if not same or item.uid != want.uid or item.gid != want.gid:
+        if item.uid != want.uid:
+            self._disowned.append(item.path)
+        elif not same or item.gid != want.gid:
             self._replaced.append(item.path)
         elif item.mode[0] == "-" and not want.any_size and item.size != want.size:
             self._resized.append(item.path)
@@ -174,6 +182,7 @@ class Comparer:
             self._compared,
             tuple(sorted(missing)),
             tuple(self._unexpected),
+            tuple(self._disowned),
             tuple(self._replaced),
             tuple(self._resized),
         )

@@ -697,12 +697,12 @@ def test_the_archive_has_no_secret_even_when_it_appears_after_the_scan(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a file of another user")
-@pytest.mark.parametrize("swapped_back", [False, True])
+@pytest.mark.parametrize("afterwards", ["stays", "swapped back", "swapped back and touched"])
 def test_a_folder_swapped_for_a_link_while_borg_reads_is_an_alarm(
-    box: Box, monkeypatch: pytest.MonkeyPatch, swapped_back: bool
+    box: Box, monkeypatch: pytest.MonkeyPatch, afterwards: str
 ) -> None:
     """What root reads through such a link is not the agent's: the listing tells."""
-    write(box.home / "sessions" / "shadow", "harmless\n")
+    own = write(box.home / "sessions" / "shadow", "harmless\n")
     outside = write(box.root / "outside" / "shadow", "root:x:1\n", 0o600)
     os.chown(outside, 12345, 12345)
     original = targets.Archiving.begin
@@ -724,9 +724,11 @@ def test_a_folder_swapped_for_a_link_while_borg_reads_is_an_alarm(
         for paths, files in self.held_back:
             feed(self, paths, files)
         complete(self)
-        if swapped_back:
+        if afterwards != "stays":
             (box.home / "sessions").unlink()
             aside.rename(box.home / "sessions")
+        if afterwards == "swapped back and touched":
+            os.utime(own)
 
     monkeypatch.setattr(targets.Archiving, "begin", slow)
     monkeypatch.setattr(targets.Archiving, "feed", hold_back)

@@ -54,7 +54,7 @@ def test_all_as_it_should_be() -> None:
     [
         (item("h/a/a", "lrwxrwxrwx"), "replaced"),
         (item("h/a/a", "-rw-r-----"), "replaced"),
-        (item("h/a/a", uid=0), "replaced"),
+        (item("h/a/a", uid=0), "disowned"),
         (item("h/a/a", gid=0), "replaced"),
         (item("h/a/a", size=6), "resized"),
         (item("h/a/.env"), "unexpected"),
@@ -149,7 +149,7 @@ def test_lines_are_judged_like_items() -> None:
         assert compared.result().unexpected == (good[number].path,)
     for wrong, field in (
         (item("h/a/a", "-rwsr-xr-x"), "replaced"),
-        (item("h/a/a", uid=0), "replaced"),
+        (item("h/a/a", uid=0), "disowned"),
         (item("h/a/a", size=6), "resized"),
     ):
         compared.begin()
