@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -615,6 +616,34 @@ def test_what_only_the_agent_can_separate_is_exported(box: Box) -> None:
     ) == "memory\n"
     assert "state/" in manifest["withheld"]
     assert list(box.run_dir.iterdir()) == []
+
+
+def keys_of(value: Any) -> Iterator[str]:
+    """The keys of a mapping and of the mappings in a list."""
+    for item in value if isinstance(value, list) else [value]:
+        yield from item if isinstance(item, dict) else ()
+
+
+def test_the_documentation_names_every_key(box: Box) -> None:
+    write(box.home / "config.yaml", "api_key: " + TOKEN + "\n")
+    write(box.home / ".env", "A=b\n")
+    write(box.home / "sessions" / "talk.json", TOKEN + "\n")
+    write(box.home / "new")
+    (box.home / "memories").symlink_to(box.root)
+    make_database(box.home / "state.db")
+    status = exporting(box, ["sh", "-c", 'echo memory > "$1/rows"', "export", "{export}"])
+    manifest = box.manifest(box.extract(status))
+    by_item = {"entries", "databases", "agent", "export", "unknown", "findings"}
+    by_item |= {"to_be_supplied", "outside"}
+    assert all(manifest[key] for key in by_item | {"withheld", "environment"})
+    keys = {*manifest, *(key for name in by_item for key in keys_of(manifest[name]))}
+    document = (engine.ROOT / "docs" / "manifest.md").read_text(encoding="utf-8")
+    named = {
+        word for code in re.findall(r"`([^`]+)`", document) for word in re.findall(r"\w+", code)
+    }
+    assert keys - named == set()
+    place = manifest["export"]["path"].removeprefix(str(box.run_dir).lstrip("/"))
+    assert f"`run/lifeboat/<agent>{place}/<path>`" in document
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-from pathlib import Path
 
 import pytest
 
@@ -122,12 +121,3 @@ def test_names_of_users_that_do_not_exist_are_their_numbers() -> None:
     assert names.user(4_000_000_001) == "4000000001"
     assert names.group(4_000_000_001) == "4000000001"
     assert names.user(0) == "root"
-
-
-def test_the_documentation_names_every_key() -> None:
-    document = (Path(__file__).resolve().parents[4] / "docs" / "manifest.md").read_text(
-        encoding="utf-8"
-    )
-    data = manifest.parse(rendered([candidate("a")]))
-    for key in data["entries"][0]:
-        assert f"`{key}`" in document
