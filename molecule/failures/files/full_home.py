@@ -60,7 +60,25 @@ bridge.pid platforms/pairing/irc-pending.json platforms/pairing/_rate_limits.jso
 .install_method
 """.split()
 SCRUBBED = {
-    "config.yaml": "# mine\nmodel:\n  api_key: {}\n  provider: custom  # stays\n",
+    "config.yaml": """# mine
+model:
+  api_key: {0}
+  provider: custom  # stays
+platforms:
+  matrix: {{user: cat, password: '{0}-password'}}
+  webhook:
+    extra:
+      secret: "{0}-hmac"
+      routes:
+        deploys: {{secret: {0}-route, prompt: A deploy}}
+terminal:
+  sudo_password: {0}-sudo
+dashboard:
+  basic_auth:
+    username: cat
+    password_hash: {0}-hash
+    secret: {0}-session
+""",
     "gateway.json": '{{"platforms": {{"matrix": {{"password": "{}", "room": "garden"}}}}}}\n',
     "honcho.json": '{{"apiKey": "{}", "workspace": "garden"}}\n',
     "mem0.json": '{{"api_key": "{}", "user_id": "alice"}}\n',

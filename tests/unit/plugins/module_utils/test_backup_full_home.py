@@ -17,6 +17,16 @@ from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils.engine 
 
 PROGRAM = engine.ROOT / "molecule" / "failures" / "files" / "full_home.py"
 
+IN_CONFIG = {
+    "model.api_key",
+    "platforms.matrix.password",
+    "platforms.webhook.extra.secret",
+    "platforms.webhook.extra.routes.deploys.secret",
+    "terminal.sudo_password",
+    "dashboard.basic_auth.password_hash",
+    "dashboard.basic_auth.secret",
+}
+
 
 @pytest.fixture
 def full_home(tmp_path: Path) -> types.ModuleType:
@@ -38,6 +48,9 @@ def test_no_canary_and_all_that_is_precious(box: Box, full_home: types.ModuleTyp
     assert len(in_home["found"]) == in_home["planted"] > 50
     assert in_archive["files"] > 80
     assert in_archive["found"] == {}
+    supplied = box.manifest(target)["to_be_supplied"]
+    keys = {item["key"] for item in supplied if item["path"] == "config.yaml"}
+    assert keys == IN_CONFIG
     result = full_home.compare(box.restored_home(target))
     assert result["compared"] > 120
     result["different"].pop("workspace/sparse", None)  # holes are the restore's business
