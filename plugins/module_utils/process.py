@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 _PR_SET_PDEATHSIG = 1
+_LONGEST_WAIT = 1.0  # a signal that comes just before a wait is heard only after it
 
 
 LineReader = Callable[[bytes], None]
@@ -181,7 +182,7 @@ class Process:
     def finish(self) -> Completed:
         self.close()
         while self._selector.get_map():
-            self._pump(None)
+            self._pump(_LONGEST_WAIT)
         code = self._process.wait()
         self._selector.close()
         return Completed(self._argv, code, bytes(self.stdout.data), bytes(self.stderr.data))
@@ -215,7 +216,7 @@ class Process:
         if not self._pending and self._closing:
             self._stdin.close()
 
-    def _pump(self, timeout: float | None) -> None:
+    def _pump(self, timeout: float) -> None:
         self._watch_input()
         for key, _events in self._selector.select(timeout):
             if key.data is None:

@@ -27,7 +27,11 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.errors import (
     CouldNotRun,
     LifeboatError,
 )
-from ansible_collections.lifeboat.agents.plugins.module_utils.process import Completed, Running
+from ansible_collections.lifeboat.agents.plugins.module_utils.process import (
+    Completed,
+    Process,
+    Running,
+)
 
 LOCKED = (
     b'{"type": "log_message", "time": 1.0, "message": "Failed to create/acquire the lock '
@@ -421,3 +425,20 @@ def test_a_quick_listing_that_fails_is_judged_as_borgs_own(tmp_path: Path) -> No
         runner = Recorded((code, b"", b""))
         with pytest.raises(BorgError):
             borg(runner, tmp_path, executable=str(script)).list_archive("x")
+
+
+def test_no_wait_is_so_long_that_a_signal_before_it_is_not_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python hears a signal between two waits: one that came just before would be slept over."""
+    process = Process(["sleep", "0.2"], env={"PATH": os.defpath}, pass_fds=())
+    waits: list[Any] = []
+    select = process._selector.select
+
+    def noted(timeout: float | None = None) -> list[Any]:
+        waits.append(timeout)
+        return select(timeout)
+
+    monkeypatch.setattr(process._selector, "select", noted)
+    assert process.finish().returncode == 0
+    assert waits and None not in waits and max(waits) <= 1
