@@ -202,13 +202,14 @@ class ActionModule(ActionBase):
         records = [known[name] for name in sorted(known)]
         result = worst(record["verdict"]["result"] for record in records)
         names = [str(entry["agent"]) for entry in entries]
-        path = store.publish(records, str(reason["message"]), args["overdue_days"], names)
+        why = str(reason["message"]) if args["failed"] else ""
+        path = store.publish(records, why, args["overdue_days"], names)
         return {
             "changed": True,
             "result": result,
             "exit_code": EXIT_CODES[result],
             "summary": summary(records),
-            "reason": str(reason["message"]) if args["failed"] else "",
+            "reason": why,
             "path": path,
             "signed": store.signed,
         }

@@ -59,7 +59,7 @@ class Box:
             cwd=self.world.home,
             capture_output=True,
             text=True,
-            check=False,
+            check=False,  # refusals are what is looked at
         )
 
     def archives(self) -> list[str]:

@@ -69,7 +69,7 @@ class Account:
             env=self.environment,
             capture_output=True,
             text=True,
-            check=False,
+            check=False,  # refusals are what is looked at
         )
 
     def delete(self) -> subprocess.CompletedProcess[str]:
@@ -80,7 +80,7 @@ class Account:
             env=self.environment,
             capture_output=True,
             text=True,
-            check=False,
+            check=False,  # refusals are what is looked at
         )
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -12,7 +13,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,19 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, options: str) -> Iterator[None]:
+    """A file system of its own at a folder, with these options of tmpfs."""
+    mount = ["mount", "-t", "tmpfs", "-o", options, "lifeboat-test", str(place)]
+    # Root of an unprivileged container may not mount; script/test counts and names what is skipped.
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no right to mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
 
 
 def make_database(path: Path, *, journal: str = "wal", rows: int = 50) -> Path:

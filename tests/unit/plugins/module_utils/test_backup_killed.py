@@ -29,6 +29,7 @@ from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils.engine 
     ROOT,
     Box,
     make_database,
+    small_disk,
     wait_for,
     write,
 )
@@ -160,13 +161,8 @@ def test_a_quota_that_is_full(box: Box) -> None:
 def test_no_room_on_the_box(box: Box) -> None:
     lived_in(box)
     box.run_dir.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "lifeboat-test", str(box.run_dir)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("no right to mount")
-    try:
+    with small_disk(box.run_dir, "size=16k"):
         status = box.backup()
-    finally:
-        subprocess.run(["umount", str(box.run_dir)], check=True)
     assert status["result"] == "failed"
     assert "No space left" in status["message"]
     assert "room" in status["hint"]
@@ -181,10 +177,7 @@ def test_a_full_disk_is_told_in_the_room_kept_for_that(box: Box) -> None:
     box.state.mkdir()
     box.repositories[0]["base_dir"] = str(box.state / "borg")
     box.settings["metrics_file"] = str(box.root / "lifeboat.prom")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "lifeboat-test", str(box.state)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("no right to mount")
-    try:
+    with small_disk(box.state, "size=9m"):
         assert box.backup()["result"] == "success"
         with pytest.raises(OSError, match="No space"), (box.state / "filler").open("wb") as file:
             while True:
@@ -200,8 +193,6 @@ def test_a_full_disk_is_told_in_the_room_kept_for_that(box: Box) -> None:
         (box.state / "filler").unlink()
         status = box.backup()
         assert status["result"] == "success", status["problems"]
-    finally:
-        subprocess.run(["umount", str(box.state)], check=True)
 
 
 def test_metrics_say_from_the_beginning_that_a_run_has_not_succeeded(
