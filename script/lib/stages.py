@@ -31,6 +31,7 @@ BASE = ".config/molecule/config.yml"  # of all scenarios
 NOT_SHIPPED = (".ci/", ".collections/", ".config/")
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\x1b\]8;;.*?(?:\x1b\\|\x07)")
+GUTTER = re.compile(r"^ *│ ?", re.MULTILINE)  # molecule draws it before what its commands print
 OFFENDER = re.compile(r"^(?:FAILED|ERROR|fatal:)\b.*")
 COUNTS = re.compile(r"\b(\d+) (passed|failed|errors?|skipped)\b")
 
@@ -68,7 +69,8 @@ class Result:
     @property
     def offenders(self) -> list[str]:
         """The lines that name what failed, or else the last ones: for who sees only the end."""
-        lines = [line for line in ESCAPES.sub("", self.output).splitlines() if line.strip()]
+        plain = GUTTER.sub("", ESCAPES.sub("", self.output))
+        lines = [line for line in plain.splitlines() if line.strip()]
         return [line[:400] for line in lines if OFFENDER.match(line)][-10:] or lines[-10:]
 
 
@@ -245,7 +247,8 @@ def molecule(scenario: str = "default") -> list[Step]:
         Step(
             f"scenario {scenario}",
             ["molecule", "-c", BASE, "test", "--scenario-name", scenario],
-            environment={"MOLECULE_GLOB": "molecule/*/molecule.yml"},
+            # Wide, because a failed test is named in the summary by its one whole line.
+            environment={"MOLECULE_GLOB": "molecule/*/molecule.yml", "COLUMNS": "200"},
             timeout=7200,
         )
     ]

@@ -83,6 +83,14 @@ def test_the_summary_names_what_failed(run: Callable[..., tuple[int, list[str]]]
     assert "            | the last words" in end
 
 
+def test_a_failed_test_of_a_scenario_is_named_without_molecules_gutter(
+    run: Callable[..., tuple[int, list[str]]],
+) -> None:
+    told = "print('  \x1b[2m\u2502\x1b[0m FAILED tests/a.py::test_b - words'); raise SystemExit(1)"
+    lines = run(one=[told])[1]
+    assert "            | FAILED tests/a.py::test_b - words" in lines
+
+
 def test_a_command_that_is_missing_fails(stages: ModuleType) -> None:
     result = stages.run_step("one", stages.Step("gone", ["/no/such/command"]))
     assert "No such file" in result.problem
