@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+import re
 import signal
 import subprocess
 import time
@@ -117,6 +118,32 @@ def test_a_killed_drill_leaves_what_ends_by_itself_and_the_next_removes_it(world
     assert world.boxes() == []
     assert not (world.folder / "boxes" / left).exists()
     assert "202001010000Z" not in world.granted("a0")
+
+
+def test_the_key_of_a_drill_reads_one_repository_for_a_while(world: World) -> None:
+    granted: list[str] = []
+    with subprocess.Popen(
+        world.command("-e", "agent=a0"),
+        cwd=ROOT,
+        env=world.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while not granted:
+            assert process.poll() is None, "the drill ended and was never let in"
+            time.sleep(0.3)
+            granted = [line for line in world.granted("a0").splitlines() if "grant" in line]
+        assert process.wait(600) == 0
+    (line,) = granted
+    key = r'restrict,expiry-time="(\d{12})Z",command="([^"]+)" ssh-ed25519 [A-Za-z0-9+/=]+ lifeboat-grant'
+    told = re.fullmatch(key, line)
+    assert told, line
+    ends = datetime.datetime.strptime(told[1] + "+0000", "%Y%m%d%H%M%z")
+    left = ends - datetime.datetime.now(datetime.timezone.utc)
+    assert datetime.timedelta(0) < left <= datetime.timedelta(hours=2), left
+    assert re.findall(rf"{REPOSITORIES}/\S+", told[2]) == [f"{REPOSITORIES}/a0"], told[2]
+    assert told[2].endswith("--read-only"), told[2]
+    nothing_is_left(world)
 
 
 def installed(folder: Path) -> Path:

@@ -154,6 +154,10 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str, str, int]] = {
         lambda home: overwrite(home / "state.db", 4096 * 9, b"\xff" * 4096),
         *("database_integrity", "state.db", 3),
     ),
+    "state.db of a format that may only be read": (
+        lambda home: overwrite(home / "state.db", 18, b"\x03"),  # the header's write version
+        *("database_write", "state.db: attempt to write a readonly database", 3),
+    ),
     "state.db gone": (lambda home: (home / "state.db").unlink(), "entries_present", "state.db", 0),
     "state.db swapped for a fresh one": (
         lambda home: fresh(
