@@ -9,12 +9,14 @@ import random
 import secrets
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from conftest import BORG, ROOT, World, vault
+from testinfra.host import Host
 
 AGENT = "sam"
 SECRETS = "/etc/lifeboat/agents/sam/repositories/vault-1"
@@ -212,6 +214,19 @@ def test_what_cannot_be_rotated_is_refused(world: World) -> None:
     assert escrow(world) == before
 
 
+def noted(storage: Host) -> dict[str, str]:
+    """What the storage host notes of the agent that left."""
+    note: dict[str, str] = json.loads(
+        storage.file(f"/etc/lifeboat/retired/{AGENT}.json").content_string
+    )
+    return note
+
+
+def days_kept(note: dict[str, str]) -> int:
+    kept, retired = (date.fromisoformat(note[key][:10]) for key in ("keep_until", "retired"))
+    return (kept - retired).days
+
+
 def test_an_agent_leaves_and_its_history_stays(world: World) -> None:
     box, storage = world.box(AGENT), world.host("vault-1")
     kept = world.look("vault-1", REPOSITORY)
@@ -223,10 +238,20 @@ def test_an_agent_leaves_and_its_history_stays(world: World) -> None:
     for place in (f"/etc/lifeboat/agents/{AGENT}", f"/var/lib/lifeboat/{AGENT}"):
         assert not box.file(place).exists, place
     assert box.service("lifeboat-backup@ada.timer").is_running
-    note = json.loads(storage.file(f"/etc/lifeboat/retired/{AGENT}.json").content_string)
-    assert note["agent"] == AGENT and note["keep_until"] > note["retired"][:10]
+    note = noted(storage)
+    assert note["agent"] == AGENT and days_kept(note) == 365
     assert (world.vault / f"{AGENT}.yml").exists()
     assert world.look("vault-1", REPOSITORY) == kept
+
+
+def test_only_a_number_of_days_moves_the_date_until_which_a_history_is_kept(world: World) -> None:
+    storage = world.host("vault-1")
+    first = noted(storage)
+    world.play("retire", f"agent={AGENT}", "box=gone").well()
+    assert noted(storage) == first
+    world.play("retire", f"agent={AGENT}", "box=gone", "keep_days=30").well()
+    assert noted(storage)["retired"] == first["retired"]
+    assert days_kept(noted(storage)) == 30
 
 
 def test_a_retired_agent_can_still_be_restored(world: World) -> None:
