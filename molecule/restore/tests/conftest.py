@@ -104,7 +104,12 @@ class World:
 
     def argv(self, playbook: str, *given: str) -> list[str]:
         extra = [word for value in given for word in ("-e", value)]
-        return ["ansible-playbook", "-i", str(self.inventory), f"playbooks/{playbook}.yml", *extra]
+        return ["ansible-playbook", f"playbooks/{playbook}.yml", *extra]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the runbook has its reader export; the vault secret is molecule's to give."""
+        return {**os.environ, **PLAIN, "ANSIBLE_INVENTORY": str(self.inventory)}
 
     def play(self, playbook: str, *given: str, **environment: str) -> Ended:
         """A playbook with its arguments, from the controller, without a terminal."""
@@ -112,7 +117,7 @@ class World:
         done = subprocess.run(
             self.argv(playbook, *given),
             cwd=ROOT,
-            env={**os.environ, **PLAIN, **environment},
+            env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -131,7 +136,7 @@ class World:
         pid, terminal = pty.fork()
         if pid == 0:
             os.chdir(ROOT)
-            os.execvp("ansible-playbook", self.argv(playbook, *given))
+            os.execvpe("ansible-playbook", self.argv(playbook, *given), self.environment)
         while chunk := read_terminal(terminal):
             said += chunk
             if not answered and question.encode() in b" ".join(said.split()):

@@ -69,6 +69,7 @@ class Restores:
             return subprocess.Popen(
                 argv,
                 cwd=ROOT,
+                env=self.world.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -163,7 +163,7 @@ def cut(world: World, after: float, *given: str) -> bool:
     running = subprocess.Popen(
         world.argv("rotate", *given),
         cwd=ROOT,
-        env={**os.environ, "LIFEBOAT_TEST_RUN": mark},
+        env={**world.environment, "LIFEBOAT_TEST_RUN": mark},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
