@@ -88,7 +88,7 @@ class World:
         """The container that a host is now; "fresh" is still its name after it became the box."""
         for path in (self.inventory, self.first_inventory):
             inventory = yaml.safe_load(path.read_text(encoding="utf-8"))
-            for group in ("agents", "spare", "repositories"):
+            for group in ("agents", "ungrouped", "spare", "later", "repositories"):
                 hosts = inventory.get(group, {}).get("hosts", {})
                 if name in hosts:
                     return str(hosts[name]["world_box_name"])
