@@ -6,7 +6,8 @@
 Three phases. `restored`: before the first start, since an agent silently makes afresh what it
 misses, and shows it green. `started`: the agent's own answers, and that its start changed nothing
 it should not. `production`: a live agent, read-only. An agent's own exit codes are not trusted in
-any of them; the manifest that was written at backup time is.
+any of them; the manifest that was written at backup time is. Of a few restored paths it is asked
+what they hold, not whether they make an agent.
 
 Nothing in the home is changed. Not guaranteed: that what the manifest does not describe, such as
 the words inside an ordinary session file without a digest, is what it was.
@@ -96,9 +97,11 @@ def _restored(examination: Examination) -> None:
         timeout=max(request.timeout, 1800.0),
     )
     check_restored(sheet, examination.databases, request.thresholds.rows_tolerance)
+    check_findings(sheet, manifest, home, examination.scanner)
+    if request.only:
+        return
     check_pairings(sheet, manifest, home, Places.of_pairings(request.profile))
     check_scrubbed(sheet, manifest, home, Policy.of(request.profile, examination.scanner))
-    check_findings(sheet, manifest, home, examination.scanner)
     check_strangers(sheet, expected, home)
     examination.check_version(required=False)
 

@@ -77,10 +77,7 @@ class Found:
 
 def described(manifest: RestoreManifest) -> list[Database]:
     """The databases of a manifest, with the facts that were seen at backup time."""
-    return [
-        Database(item.path, facts)
-        for item, facts in zip(manifest.databases, manifest.raw.get("databases") or ())
-    ]
+    return [Database(item.path, item.facts) for item in manifest.databases]
 
 
 def questions_for(path: str, profile: Mapping[str, Any]) -> Questions:

@@ -20,6 +20,7 @@ from .health_files import Home, open_home
 from .health_sheet import Sheet, count, shown
 from .privilege import Identity
 from .restore_manifest import SIZE_LIMIT, RestoreError, RestoreManifest, parse
+from .restore_partial import choose
 from .secrets import Scanner
 from .verdict import ANSWERS, DATA_PROVEN, EXTRACTED, FAILED, Check, level_of_call, seconds
 
@@ -64,6 +65,7 @@ class Request:
     phase: str
     manifest: str = ""
     rewritten: frozenset[str] = frozenset()
+    only: tuple[str, ...] = ()
     thresholds: Thresholds = Thresholds()
     timeout: float = 60.0
     work_directory: str = "/var/tmp"
@@ -119,14 +121,15 @@ class Health:
         }
 
 
-def read_manifest(path: str) -> RestoreManifest:
-    """The manifest, checked as the untrusted input that it is."""
+def read_manifest(path: str, only: Sequence[str] = ()) -> RestoreManifest:
+    """The manifest, or the part of it that speaks of some paths; checked as untrusted input."""
     try:
         text = Path(path).read_bytes()
         name = str(json.loads(text.decode("utf-8", "surrogateescape"))["agent"]["name"])
         if len(text) > SIZE_LIMIT:
             raise HealthError(f"{path} is larger than any manifest.", "Restore another archive.")
-        return parse(text, name)
+        manifest = parse(text, name)
+        return choose(manifest, only) if only else manifest
     except OSError as error:
         raise HealthError(
             f"{path}: {error.strerror}", "The manifest lies in the archive; restore puts it there."
@@ -160,7 +163,7 @@ class Examination:
         if needs_manifest or self.request.manifest:
             hint = "Without it nothing can be proven. Restore an archive that holds one."
             with self.sheet.check("manifest", level, "a manifest of this agent", hint) as draft:
-                self.manifest = read_manifest(self.request.manifest)
+                self.manifest = read_manifest(self.request.manifest, self.request.only)
                 draft.found = f"{self.manifest.archive or 'no archive name'}, "
                 draft.found += count(len(self.manifest.entries), "entry", "entries")
         hint = "Is the path right? Restore the agent, or name its home."
@@ -208,7 +211,7 @@ class Examination:
         }
 
     def drift(self) -> list[Mapping[str, str]]:
-        if self.manifest is None or self.request.phase == PRODUCTION:
+        if self.manifest is None or self.request.only or self.request.phase == PRODUCTION:
             return []
         return archive_drift(self.manifest, self.classifier, self.version)
 

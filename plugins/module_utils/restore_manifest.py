@@ -68,6 +68,7 @@ class Database:
     method: str
     journal_mode: str
     quick_check: str
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def companions(self) -> tuple[str, ...]:
@@ -248,6 +249,7 @@ def _database(item: object) -> Database:
         method=_text(item.get("method")),
         journal_mode=_text(item.get("journal_mode")),
         quick_check=_text(item.get("quick_check")),
+        facts=item,
     )
 
 

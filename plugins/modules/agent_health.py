@@ -47,6 +47,13 @@ options:
     type: list
     elements: str
     default: []
+  only:
+    description:
+      - Paths in the home, as O(lifeboat.agents.agent_restore#module:state=extracted) was given them. With
+        O(phase=restored), they and what lies below them are compared, and nothing is asked of the rest.
+    type: list
+    elements: str
+    default: []
   phase:
     description:
       - V(restored) is before the first start. It proves that every entry is there as it was
@@ -265,6 +272,7 @@ ARGUMENTS: dict[str, Any] = {
     "profile": {"type": "dict", "required": True},
     "manifest": {"type": "path"},
     "rewritten": {"type": "list", "elements": "str", "default": []},
+    "only": {"type": "list", "elements": "str", "default": []},
     "phase": {
         "type": "str",
         "choices": ["restored", "started", "production"],
@@ -293,6 +301,7 @@ def ask(parameters: dict[str, Any]) -> dict[str, Any]:
             phase=parameters["phase"],
             manifest=parameters["manifest"] or "",
             rewritten=frozenset(parameters["rewritten"]),
+            only=tuple(parameters["only"]),
             thresholds=Thresholds.of(parameters["thresholds"]),
             timeout=float(parameters["timeout"]),
             work_directory=parameters["work_directory"],

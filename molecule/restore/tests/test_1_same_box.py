@@ -272,6 +272,17 @@ def test_what_is_not_as_archived_is_not_switched_to(world: World) -> None:
     assert states(world) == {"active"}
 
 
+def test_single_paths_that_are_not_as_archived_are_not_switched_to(world: World) -> None:
+    bad = json.dumps({"restore_thresholds": {"rows_tolerance": -1}})
+    before = world.home(AGENT)
+    world.restore(AGENT, "only=state.db", bad).refused("is not what was archived", "unhealthy=true")
+    assert world.home(AGENT).keys() == before.keys()
+    assert world.home(AGENT)["./SOUL.md"] == before["./SOUL.md"]
+    world.restore(AGENT, "abandon=true").well()
+    world.restore(AGENT, "only=memories/USER.md").well()
+    assert states(world) == {"active"}
+
+
 def test_who_types_paired_at_the_terminal_gets_the_agent_started(world: World) -> None:
     seen = []
 
