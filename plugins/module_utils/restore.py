@@ -31,8 +31,8 @@ from .restore_switch import (
     State,
     Switch,
     Switched,
+    aside_to_put_back,
     clear_staging,
-    moved_aside_homes,
     open_staging,
     read_state,
     split_home,
@@ -321,8 +321,8 @@ def undo(request: Request) -> dict[str, Any]:
     if busy:
         raise busy
     with opened(parent_path) as parent:
-        wanted = request.moved_aside or next(iter(moved_aside_homes(parent, name)), "")
-        if wanted.endswith(ENDING) and not _undo_begun(parent, request.agent):
+        wanted = _wanted_by_undo(request, parent, name)
+        if wanted.endswith(ENDING):
             return _undo_paths(request, parent, name, wanted)
         state = stage_undo(parent, name, request.agent, request.home, request.moved_aside)
         staging = open_staging(parent, request.agent)
@@ -332,6 +332,20 @@ def undo(request: Request) -> dict[str, Any]:
             os.close(staging)
         clear_staging(parent, request.agent)
     return {**_switched(request, done), "changed": True, "restored_from": state.archive}
+
+
+def foresee_undo(request: Request) -> None:
+    """Refuses an undo that has nothing to put back; changes nothing."""
+    parent_path, name = split_home(request.home)
+    with opened(parent_path) as parent:
+        _wanted_by_undo(request, parent, name)
+
+
+def _wanted_by_undo(request: Request, parent: int, name: str) -> str:
+    """The home to put back; nothing when an undo that was cut has it already."""
+    if _undo_begun(parent, request.agent):
+        return ""
+    return aside_to_put_back(parent, name, request.moved_aside)
 
 
 def _undo_begun(parent: int, agent: str) -> bool:
@@ -347,11 +361,6 @@ def _undo_begun(parent: int, agent: str) -> bool:
 
 def _undo_paths(request: Request, parent: int, name: str, wanted: str) -> dict[str, Any]:
     """What a restore of paths replaced goes back; the folder keeps what it had brought."""
-    if exists(wanted, parent) is None:
-        raise RestoreError(
-            f"There is no {wanted!r} beside the home.",
-            f"What is there: {', '.join(moved_aside_homes(parent, name)) or 'none'}.",
-        )
     kept = open_aside(parent, wanted)
     try:
         with opened(name, parent) as home:
@@ -410,6 +419,7 @@ __all__ = [
     "clear",
     "explained",
     "extract",
+    "foresee_undo",
     "read_manifest",
     "show",
     "stage",

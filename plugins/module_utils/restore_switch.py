@@ -270,9 +270,12 @@ class Switch:
         )
 
 
-def moved_aside_homes(parent: int, name: str) -> list[str]:
-    """Homes that a restore moved aside and that an undo can put back, newest first."""
-    prefix = f"{name}.before-"
+def moved_aside_homes(parent: int, name: str, word: str = "before") -> list[str]:
+    """Homes that a restore moved aside and that an undo can put back, newest first.
+
+    With the word "undone" those that an undo took away.
+    """
+    prefix = f"{name}.{word}-"
     found = []
     for item in os.listdir(parent):
         status = exists(item, parent) if item.startswith(prefix) else None
@@ -292,7 +295,7 @@ def stage_undo(parent: int, name: str, agent: str, home: str, wanted: str = "") 
                     "An unfinished restore lies in the staging folder.",
                     "Finish it by running it again, or throw it away with -e abandon=true.",
                 )
-            chosen = _choose(moved_aside_homes(parent, name), wanted)
+            chosen = aside_to_put_back(parent, name, wanted)
             state = write_state(staging, State(agent, home, chosen, "", "extracting", kind="undo"))
         if state.step != "extracting":
             return state
@@ -301,6 +304,27 @@ def stage_undo(parent: int, name: str, agent: str, home: str, wanted: str = "") 
         return write_state(staging, state.at("staged"))
     finally:
         os.close(staging)
+
+
+def aside_to_put_back(parent: int, name: str, wanted: str = "") -> str:
+    """The home that an undo of today puts back: the newest, or the one that was named."""
+    if not wanted:
+        _refuse_second_undo(parent, name)
+    return _choose(moved_aside_homes(parent, name), wanted)
+
+
+def _refuse_second_undo(parent: int, name: str) -> None:
+    """Asked once more without a name, it would go back behind an earlier restore as well."""
+    times = {
+        word: [home.partition(f".{word}-")[2] for home in moved_aside_homes(parent, name, word)]
+        for word in ("before", "undone")
+    }
+    if times["undone"] and times["undone"][0] > max(times["before"], default=""):
+        left = ", ".join(moved_aside_homes(parent, name)) or "none"
+        raise RestoreError(
+            f"The last restore is undone already: {name!r} is what it was before it.",
+            f"To go further back, name the home with -e archive=NAME. There are: {left}.",
+        )
 
 
 def _choose(homes: list[str], wanted: str) -> str:

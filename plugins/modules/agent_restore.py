@@ -170,6 +170,7 @@ def foresee(parameters: dict[str, Any]) -> dict[str, Any]:
     if wanted == "absent":
         changed = reached != "none"
     elif wanted == "undone":
+        restore.foresee_undo(_request(parameters))
         changed = True
     else:
         changed = ORDER.index(reached) < ORDER.index(wanted)

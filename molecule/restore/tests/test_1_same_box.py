@@ -150,6 +150,9 @@ def test_undo_puts_the_former_home_back_whole(world: World) -> None:
     assert world.aside(AGENT) == []
     (undone,) = world.aside(AGENT, "undone")
     assert world.box(AGENT).file(f"{undone}/memories/USER.md").content_string == "Likes tea.\n"
+    assert world.box(AGENT).service(f"lifeboat-backup@{AGENT}.timer").is_running
+    world.restore(AGENT, "undo=true").refused("undone already")
+    assert world.home(AGENT) == former
 
 
 def test_a_home_is_put_back_by_name_and_started(world: World) -> None:
@@ -229,6 +232,13 @@ def test_a_wrong_argument_is_answered_by_what_is_right(
     done = world.play("restore", *given)
     done.refused("Nothing was changed.", *said)
     assert "PLAY [Restore]" not in done.output
+
+
+def test_a_box_that_is_not_new_is_refused_before_anything_is_installed(world: World) -> None:
+    running = pid(world)
+    done = world.restore(AGENT, "new_box=true").refused("is not empty", "replace=true")
+    assert "Install" not in done.output
+    assert pid(world) == running
 
 
 def test_what_is_not_archived_is_answered_by_what_is(world: World, nights: list[str]) -> None:

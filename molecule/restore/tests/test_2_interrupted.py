@@ -152,6 +152,7 @@ def one_agent(world: World, agent: str, dice: random.Random) -> list[Cut]:
         after, killed = restores.cut(dice, whole_run, at_stake=bool(number % 2))
         step, home = restores.step(), restores.which(old, new)
         restores.complete()
+        assert world.box(agent).service(f"lifeboat-backup@{agent}.timer").is_running
         cuts.append(Cut(agent, after, killed, step, home, restores.outcome(old, new)))
         restores.tidy()
     return cuts

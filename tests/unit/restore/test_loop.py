@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import pwd
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,35 @@ def test_a_home_that_is_there_is_moved_aside_whole_and_comes_back(borg_world: Wo
     assert tree(world.home) == before
     assert (Path(undone["moved_aside"]) / "SOUL.md").read_text() == "I am acme.\n"
     assert not world.staging.exists()
-    with pytest.raises(RestoreError, match="nothing to go back to"):
+    with pytest.raises(RestoreError, match="undone already"):
         restore.undo(world.request())
+    assert tree(world.home) == before
+
+
+def test_undo_asked_twice_does_not_go_back_behind_an_earlier_restore(world: World) -> None:
+    world.make_target()
+    world.old_home()
+    oldest = world.home.with_name(f"{world.home.name}.before-20260101T000000Z")
+    newer = world.home.with_name(f"{world.home.name}.before-20260301T000000Z")
+    for place, words in ((oldest, "three months old"), (newer, "yesterday")):
+        place.mkdir()
+        (place / "SOUL.md").write_text(words)
+    undone = restore.undo(world.request())
+    assert (world.home / "SOUL.md").read_text() == "yesterday"
+    for asked in (restore.undo, restore.foresee_undo):
+        with pytest.raises(RestoreError, match=f"undone already.*{oldest.name}"):
+            asked(world.request())
+    assert (world.home / "SOUL.md").read_text() == "yesterday"
+    shutil.rmtree(undone["moved_aside"])  # its name would be that of the next, in the same second
+    restore.undo(world.request(moved_aside=oldest.name))
+    assert (world.home / "SOUL.md").read_text() == "three months old"
+
+
+def test_an_undo_without_a_home_to_put_back_is_foreseen(world: World) -> None:
+    world.make_target()
+    world.old_home()
+    with pytest.raises(RestoreError, match="nothing to go back to"):
+        restore.foresee_undo(world.request())
 
 
 def test_the_private_folder_is_gone_when_borg_fails(borg_world: World) -> None:
