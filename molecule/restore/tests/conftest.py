@@ -141,7 +141,9 @@ class World:
             said += chunk
             if not answered and question.encode() in b" ".join(said.split()):
                 answered = True
-                os.write(terminal, answer().encode() + b"\r")
+                words = answer()
+                time.sleep(2)  # a prompt throws away what was typed before it began to listen
+                os.write(terminal, words.encode() + b"\r")
         os.close(terminal)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         seconds = round(time.monotonic() - began, 1)
