@@ -29,7 +29,7 @@ def cut(world: World) -> Iterator[None]:
 def until_it_sends(world: World) -> None:
     """Wait until the agent's newest bytes are on their way."""
     script = (
-        "for try in $(seq 400); do"
+        "for try in $(seq 2400); do"
         " sent=$(ss -tniH 'dport = :22' | grep -o 'bytes_sent:[0-9]*' | cut -d: -f2 | sort -n |"
         " tail -1); [ ${sent:-0} -gt 3000000 ] && exit 0; sleep 0.05; done; exit 1"
     )

@@ -11,7 +11,7 @@ from conftest import BORG, World
 
 LOST = "cut0"
 NEW = "cut0-2"
-HOME = "/home/cut0/agent"
+HOME = "/home/cut0/elsewhere/agent"  # where test_3 put it
 REPOSITORIES = "/srv/lifeboat/repositories"
 ACCESS = ("/etc/lifeboat/authorized_keys", "/etc/lifeboat/access")
 
