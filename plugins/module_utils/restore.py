@@ -25,6 +25,8 @@ from .restore_manifest import SIZE_LIMIT, RestoreError, RestoreManifest, parse, 
 from .restore_partial import ENDING, PartialSwitch, archive_paths, choose, open_aside
 from .restore_partial import report as report_moves
 from .restore_partial import undo as undo_paths
+from .restore_pending import Wish
+from .restore_place import Place, opened_place, safe_place
 from .restore_session import RUN_DIRECTORY, USER, EscrowedAccess, Session, session
 from .restore_switch import (
     STATE,
@@ -35,13 +37,12 @@ from .restore_switch import (
     clear_staging,
     open_staging,
     read_state,
-    split_home,
     stage_undo,
     staging_name,
     stamp,
     write_state,
 )
-from .restore_target import account_of, examine, owners, why_busy
+from .restore_target import account_of, examine, owners, standing, why_busy
 from .restore_tree import Apply, descend, exists, opened, remove
 from .restore_wal import fold_all
 
@@ -57,27 +58,26 @@ class Request:
     moved_aside: str = ""
     records: str = ""
 
-    @property
-    def staging(self) -> str:
-        return f"{split_home(self.home)[0]}/{staging_name(self.agent)}"
-
 
 @contextlib.contextmanager
-def _staging(request: Request, create: bool = False) -> Iterator[tuple[int, str, int]]:
-    """The open folder of the home, the home's name in it, and the open staging folder."""
-    parent_path, name = split_home(request.home)
-    with opened(parent_path) as parent:
+def _staging(request: Request, create: bool = False) -> Iterator[tuple[Place, int]]:
+    """The place of the home with its open folder, and the open staging folder beside the home."""
+    with opened_place(request.home, request.user) as place:
         try:
-            staging = open_staging(parent, request.agent, create)
+            staging = open_staging(place.descriptor, request.agent, create)
         except FileNotFoundError as error:
             raise RestoreError(
-                f"Nothing is staged for {request.agent!r} beside {request.home!r}.",
+                f"Nothing is staged for {request.agent!r} beside {place.named}.",
                 "Run the restore from its beginning.",
             ) from error
         try:
-            yield parent, name, staging
+            yield place, staging
         finally:
             os.close(staging)
+
+
+def _staging_path(place: Place, agent: str) -> str:
+    return f"{place.parent}/{staging_name(agent)}"
 
 
 def extract(
@@ -92,18 +92,19 @@ def extract(
     user: str = USER,
 ) -> dict[str, Any]:
     """The archive lies extracted in the staging folder."""
-    with _staging(request, create=True) as (_parent, _name, staging):
+    with _staging(request, create=True) as (place, staging):
+        path = _staging_path(place, request.agent)
         state = read_state(staging)
-        if state is not None and _complete(state, archive_id, only):
-            return {"changed": False, "staging": request.staging, "borg_warnings": []}
-        _refuse_to_discard(state)
-        for name in os.listdir(staging):
-            if name != STATE:
-                remove(name, staging)
-        os.chmod(staging, 0o700)
+        wish = Wish(place.real, archive_id, tuple(only))
+        if state is not None:
+            refusal = wish.refusal(state)
+            if refusal:
+                raise refusal
+            if wish.has_extracted(state, standing(place)):
+                return {"changed": False, "staging": path, "borg_warnings": [], "ended": {}}
         begun = State(
             request.agent,
-            request.home,
+            place.real,
             archive,
             archive_id,
             "extracting",
@@ -111,6 +112,10 @@ def extract(
             started=now().strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         write_state(staging, begun)
+        for name in os.listdir(staging):
+            if name != STATE:
+                remove(name, staging)
+        os.chmod(staging, 0o700)
         _make_tree(staging, user)
         with session(access, runner=runner, run_directory=run_directory, user=user) as opened_one:
             tree = descend(staging, "tree")
@@ -120,36 +125,20 @@ def extract(
             finally:
                 os.close(tree)
         write_state(staging, begun.at("extracted", flawed=bool(warnings)))
-    return {"changed": True, "staging": request.staging, "borg_warnings": warnings}
+    return {"changed": True, "staging": path, "borg_warnings": warnings, "ended": _ended(state)}
+
+
+def _ended(state: State | None) -> dict[str, str]:
+    """The earlier restore that was over but for its clean-up, which the next extraction does."""
+    if state is None or state.step != "switched":
+        return {}
+    return {"archive": state.archive, "home": state.home, "switched": state.switched}
 
 
 def _archive_paths(source: Session, archive: str, only: Sequence[str]) -> list[str]:
     if not only:
         return []
     return archive_paths(choose(source.manifest(archive), only), only)
-
-
-def _complete(state: State, archive_id: str, only: Sequence[str]) -> bool:
-    same = state.archive_id == archive_id and state.only == tuple(only)
-    taken = state.step in ("switching", "switched")  # as it was
-    whole = taken or not (state.flawed or state.step == "extracting")
-    return state.kind == "restore" and same and whole
-
-
-def _refuse_to_discard(state: State | None) -> None:
-    """A staging folder in mid-switch holds one of the two homes: never begin afresh there."""
-    if state is None:
-        return
-    if state.kind == "undo":
-        raise RestoreError(
-            "An undo was interrupted and is not complete.", "Complete it first: -e undo=true."
-        )
-    if state.step in ("switching", "switched"):
-        raise RestoreError(
-            f"A restore of {state.archive!r} was interrupted in its last step.",
-            f"Complete it first: -e archive={state.archive} -e replace=true.",
-            pending=state.archive,
-        )
 
 
 def _make_tree(staging: int, user: str) -> None:
@@ -174,10 +163,10 @@ def read_manifest(staging: int, agent: str) -> RestoreManifest:
 
 def stage(request: Request) -> dict[str, Any]:
     """The extracted archive has the shape, owners, modes and times of the home it will be."""
-    with _staging(request) as (_parent, _name, staging):
-        state = _required(read_state(staging), "extracted", "staged", "switching", "switched")
+    with _staging(request) as (place, staging):
+        state = _required(staging, place, "extracted", "staged", "switching", "switched")
         if state.step != "extracted":
-            return {"changed": False, **state.report}
+            return {"changed": False, **state.report, **_where(place, request.agent, state)}
         manifest = _chosen(staging, request.agent, state)
         _keep_records(request, staging, state)
         os.chmod(staging, 0o700)
@@ -186,15 +175,28 @@ def stage(request: Request) -> dict[str, Any]:
         # Only now may the agent's user look in: root has finished writing below.
         os.chmod(staging, 0o711)
         databases = [item.path for item in manifest.databases]
-        folded = fold_all(f"{request.staging}/home", databases, who.uid, who.gid)
+        folded = fold_all(
+            f"{_staging_path(place, request.agent)}/home", databases, who.uid, who.gid
+        )
         report = {
-            **_staged_report(request, manifest),
+            **_staged_report(_staging_path(place, request.agent), request.agent, manifest),
             "rewritten": [show(path) for path in applied.rewritten],
             "applied": applied.report(),
             "folded": [vars(item) for item in folded],
         }
         write_state(staging, state.at("staged", report=report))
-    return {"changed": True, **report}
+        return {"changed": True, **report, **_where(place, request.agent, state)}
+
+
+def _where(place: Place, agent: str, state: State) -> dict[str, Any]:
+    """Where the restored home is now, and since when it stands in its place."""
+    stands = bool(state.new_inode) and standing(place) == state.new_inode
+    return {
+        "staged_home": place.real if stands else f"{_staging_path(place, agent)}/home",
+        "stands": stands or state.step == "switched",
+        "resumed": state.step in ("switching", "switched"),
+        "begun": state.started,
+    }
 
 
 def _keep_records(request: Request, staging: int, state: State) -> None:
@@ -246,12 +248,10 @@ def _chosen(staging: int, agent: str, state: State) -> RestoreManifest:
     return choose(manifest, state.only) if state.only else manifest
 
 
-def _staged_report(request: Request, manifest: RestoreManifest) -> dict[str, Any]:
-    tree = f"{request.staging}/tree/run/lifeboat/{request.agent}"
+def _staged_report(staging: str, agent: str, manifest: RestoreManifest) -> dict[str, Any]:
     return {
-        "staging": request.staging,
-        "staged_home": f"{request.staging}/home",
-        "manifest": f"{tree}/manifest.json",
+        "staging": staging,
+        "manifest": f"{staging}/tree/run/lifeboat/{agent}/manifest.json",
         "summary": manifest.summary(),
         "to_be_supplied": [dict(item) for item in manifest.to_be_supplied],
         "environment": list(manifest.environment),
@@ -259,44 +259,50 @@ def _staged_report(request: Request, manifest: RestoreManifest) -> dict[str, Any
     }
 
 
-def _required(state: State | None, *steps: str) -> State:
+def _required(staging: int, place: Place, *steps: str) -> State:
+    state = read_state(staging)
     if state is None or state.step not in steps:
         raise RestoreError(
             f"The staging folder is at the step {state.step if state else 'none'!r}.",
             "Run the restore from its beginning.",
+        )
+    if state.home != place.real:
+        raise RestoreError(
+            f"What is staged beside {place.named} is {state.archive!r} for {state.home!r}.",
+            "Complete that restore with the target that it had, or throw it away with "
+            "-e abandon=true; then run this one from its beginning.",
+            pending=state.archive,
         )
     return state
 
 
 def switch(request: Request) -> dict[str, Any]:
     """The restored home stands in its place; what stood there lies beside it, whole."""
-    with _staging(request) as (parent, name, staging):
-        state = _required(read_state(staging), "staged", "switching", "switched")
+    with _staging(request) as (place, staging):
+        state = _required(staging, place, "staged", "switching", "switched")
         if state.step == "staged":
             busy = why_busy(examine(request.home, request.user, request.agent))
             if busy:
                 raise busy
         if state.only:
-            return _switch_paths(request, parent, name, staging, state)
-        done = Switch(parent, name, staging, state).run(request.replace)
-        return _switched(request, done)
+            return _switch_paths(request, place, staging, state)
+        done = Switch(place.descriptor, place.name, staging, state).run(request.replace)
+        return _switched(place, done)
 
 
-def _switched(request: Request, done: Switched) -> dict[str, Any]:
-    folder = split_home(request.home)[0]
+def _switched(place: Place, done: Switched) -> dict[str, Any]:
     return {
         "changed": done.changed,
-        "moved_aside": f"{folder}/{done.moved_aside}" if done.moved_aside else "",
+        "moved_aside": f"{place.parent}/{done.moved_aside}" if done.moved_aside else "",
         "switch_method": done.method,
     }
 
 
-def _switch_paths(
-    request: Request, parent: int, name: str, staging: int, state: State
-) -> dict[str, Any]:
+def _switch_paths(request: Request, place: Place, staging: int, state: State) -> dict[str, Any]:
     """The chosen paths, one by one; the home itself stays."""
     if state.step == "switched":
-        return _switched(request, Switched(False, state.moved_aside, "earlier run"))
+        return _switched(place, Switched(False, state.moved_aside, "earlier run"))
+    parent, name = place.descriptor, place.name
     manifest = _chosen(staging, request.agent, state)
     aside = state.moved_aside or f"{name}.before-{stamp(now())}{ENDING}"
     state = write_state(staging, state.at("switching", moved_aside=aside))
@@ -311,41 +317,40 @@ def _switch_paths(
             os.close(kept)
     os.fsync(parent)
     write_state(staging, state.at("switched"))
-    return {**_switched(request, Switched(True, aside, "paths")), "paths": report_moves(moves)}
+    return {**_switched(place, Switched(True, aside, "paths")), "paths": report_moves(moves)}
 
 
 def undo(request: Request) -> dict[str, Any]:
     """The home that a restore moved aside stands again; the restored one lies beside it."""
-    parent_path, name = split_home(request.home)
     busy = why_busy(examine(request.home, request.user, request.agent))
     if busy:
         raise busy
-    with opened(parent_path) as parent:
-        wanted = _wanted_by_undo(request, parent, name)
+    with opened_place(request.home, request.user) as place:
+        parent, name = place.descriptor, place.name
+        wanted = _wanted_by_undo(request, place)
         if wanted.endswith(ENDING):
-            return _undo_paths(request, parent, name, wanted)
-        state = stage_undo(parent, name, request.agent, request.home, request.moved_aside)
+            return _undo_paths(place, wanted)
+        state = stage_undo(parent, name, request.agent, place.real, request.moved_aside)
         staging = open_staging(parent, request.agent)
         try:
             done = Switch(parent, name, staging, state).run(True)
         finally:
             os.close(staging)
         clear_staging(parent, request.agent)
-    return {**_switched(request, done), "changed": True, "restored_from": state.archive}
+        return {**_switched(place, done), "changed": True, "restored_from": state.archive}
 
 
 def foresee_undo(request: Request) -> None:
     """Refuses an undo that has nothing to put back; changes nothing."""
-    parent_path, name = split_home(request.home)
-    with opened(parent_path) as parent:
-        _wanted_by_undo(request, parent, name)
+    with opened_place(request.home, request.user) as place:
+        _wanted_by_undo(request, place)
 
 
-def _wanted_by_undo(request: Request, parent: int, name: str) -> str:
+def _wanted_by_undo(request: Request, place: Place) -> str:
     """The home to put back; nothing when an undo that was cut has it already."""
-    if _undo_begun(parent, request.agent):
+    if _undo_begun(place.descriptor, request.agent):
         return ""
-    return aside_to_put_back(parent, name, request.moved_aside)
+    return aside_to_put_back(place.descriptor, place.name, request.moved_aside)
 
 
 def _undo_begun(parent: int, agent: str) -> bool:
@@ -359,8 +364,9 @@ def _undo_begun(parent: int, agent: str) -> bool:
     return state is not None and state.kind == "undo"
 
 
-def _undo_paths(request: Request, parent: int, name: str, wanted: str) -> dict[str, Any]:
+def _undo_paths(place: Place, wanted: str) -> dict[str, Any]:
     """What a restore of paths replaced goes back; the folder keeps what it had brought."""
+    parent, name = place.descriptor, place.name
     kept = open_aside(parent, wanted)
     try:
         with opened(name, parent) as home:
@@ -371,16 +377,13 @@ def _undo_paths(request: Request, parent: int, name: str, wanted: str) -> dict[s
     os.rename(wanted, after, src_dir_fd=parent, dst_dir_fd=parent)
     os.fsync(parent)
     done = Switched(True, after, "paths")
-    return {**_switched(request, done), "restored_from": wanted, "paths": [show(p) for p in paths]}
+    return {**_switched(place, done), "restored_from": wanted, "paths": [show(p) for p in paths]}
 
 
 def clear(request: Request) -> bool:
     """No staging folder is left; true when there was one."""
-    parent_path, _unused = split_home(request.home)
-    if not os.path.isdir(parent_path):
-        return False
-    with opened(parent_path) as parent:
-        return clear_staging(parent, request.agent)
+    with safe_place(request.home, request.user) as place:
+        return place.parent_exists and clear_staging(place.descriptor, request.agent)
 
 
 @contextlib.contextmanager
@@ -393,7 +396,8 @@ def explained() -> Iterator[None]:
         raise RestoreError(
             f"{os.strerror(error.errno or 0)}: {error.filename or 'a step of the restore'}.",
             f"{'Make room (bytes and inodes: df, df -i)' if full else 'Solve the reason'} and run "
-            "the same command again: it goes on where it stopped. Nothing was lost.",
+            "the same command again: it goes on where it stopped. Nothing was lost."
+            f"{' What it has taken so far is freed by -e abandon=true.' if full else ''}",
             errno=error.errno,
         ) from error
 

@@ -39,7 +39,10 @@ RenameAt = Callable[[int, str, int, str, int], None]
 
 @dataclass(frozen=True)
 class State:
-    """How far it came. Written whole, by rename, before each step that cannot be undone."""
+    """How far it came. Written whole, by rename, before each step that cannot be undone.
+
+    The home is the one that was really meant, with no symbolic link on the way.
+    """
 
     agent: str
     home: str
@@ -52,10 +55,14 @@ class State:
     old_inode: int = 0
     moved_aside: str = ""
     started: str = ""
+    switched: str = ""
     flawed: bool = False  # borg warned: what was extracted may not be all
     report: dict[str, Any] = field(default_factory=dict)
 
     def at(self, step: str, **changes: Any) -> State:
+        if step == "switched":
+            now = datetime.datetime.now(datetime.timezone.utc)
+            changes["switched"] = now.isoformat(timespec="seconds")
         return replace(self, step=step, **changes)
 
 
@@ -74,15 +81,6 @@ def staging_name(agent: str) -> str:
     return f".lifeboat-restore-{agent}"
 
 
-def split_home(home: str) -> tuple[str, str]:
-    """Folder and name of the home that is really there: a home may be a symbolic link."""
-    real = os.path.realpath(home)
-    parent, name = os.path.split(real)
-    if not name:
-        raise RestoreError(f"{home!r} cannot be a home.", "Give the agent's own folder.")
-    return parent, name
-
-
 def stamp(now: datetime.datetime) -> str:
     return now.astimezone(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
 
@@ -93,13 +91,18 @@ def open_staging(parent: int, agent: str, create: bool = False) -> int:
     if create and exists(name, parent) is None:
         os.mkdir(name, 0o700, dir_fd=parent)
     found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise RestoreError(
-            f"{name!r} beside the home is not a staging folder that root made "
-            f"(owner {found.st_uid}, mode {stat.filemode(found.st_mode)}).",
-            "Look at it, move it away by hand, and run again.",
-        )
-    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    if stat.S_ISDIR(found.st_mode):
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=parent)
+        found = os.fstat(descriptor)
+        if found.st_uid == os.geteuid():
+            return descriptor
+        os.close(descriptor)
+    raise RestoreError(
+        f"{name!r} beside the home is not a staging folder that root made "
+        f"(owner {found.st_uid}, mode {stat.filemode(found.st_mode)}).",
+        "Look at it, move it away by hand, and run again.",
+    )
 
 
 def read_state(staging: int) -> State | None:
@@ -190,13 +193,13 @@ class Switch:
         old = exists(self.name, self.parent)
         if old is not None and not stat.S_ISDIR(old.st_mode):
             raise RestoreError(
-                f"{self.name!r} is not a folder.", "Move it away by hand and run again."
+                f"{self.state.home!r} is not a folder.", "Move it away by hand and run again."
             )
         aside = ""
         if old is not None and not self._empty():
             if not replace_home:
                 raise RestoreError(
-                    "The home is not empty.",
+                    f"The home {self.state.home!r} is not empty.",
                     "Give -e replace=true: it is then moved aside whole, never deleted.",
                 )
             word = "undone" if self.state.kind == "undo" else "before"

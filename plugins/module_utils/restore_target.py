@@ -8,22 +8,25 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .restore_manifest import RestoreError, show
+from .restore_pending import Wish
+from .restore_place import Place, looked_at, missing, name_both, safe_place
 from .restore_switch import (
+    State,
     describe,
     moved_aside_homes,
     open_staging,
     read_state,
-    split_home,
     staging_name,
 )
-from .restore_tree import Owners, exists, opened, tree_size
+from .restore_tree import Owners, exists, occupied, opened, tree_size
 
 FIRST = 5
 
@@ -107,74 +110,109 @@ class Target:
     bytes: int
     is_mount: bool
     bytes_free: int
+    bytes_staged: int
     user: str
     user_exists: bool
     holders: tuple[Holder, ...]
     processes: tuple[Holder, ...]
     moved_aside: tuple[str, ...]
-    pending: dict[str, Any] | None
+    pending: State | None
+    standing: int
 
     @property
-    def in_mid_switch(self) -> bool:
-        """An earlier run was cut in its last step: the only way is forward."""
-        return (self.pending or {}).get("step") in ("switching", "switched")
+    def named(self) -> str:
+        return name_both(self.home, self.home_real)
 
-    def report(self) -> dict[str, Any]:
-        return {**asdict(self), "in_mid_switch": self.in_mid_switch}
+    def goes_on(self, archive_id: str = "", only: Sequence[str] = ()) -> bool:
+        """An earlier run of this very restore was cut in its last step: the only way is forward."""
+        wish = Wish(self.home_real, archive_id, tuple(only))
+        return self.pending is not None and wish.goes_on_with(self.pending, self.standing)
+
+    def report(self, archive_id: str = "", only: Sequence[str] = ()) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "pending": describe(self.pending),
+            "in_mid_switch": self.goes_on(archive_id, only),
+        }
 
 
 def examine(home: str, user: str, agent: str, proc: str = "/proc") -> Target:
-    """Look, change nothing."""
-    parent, name = split_home(home)
+    """Look, change nothing. What root must not even look into for this user is refused."""
     account = account_of(user)
-    parent_exists = os.path.isdir(parent)
-    is_there = os.path.lexists(f"{parent}/{name}")
-    entries = size = 0
-    if os.path.isdir(f"{parent}/{name}"):
-        with opened(f"{parent}/{name}") as descriptor:
-            entries, size = tree_size(descriptor)
-    free = os.statvfs(parent) if parent_exists else None
-    return Target(
-        home=home,
-        home_real=f"{parent}/{name}",
-        parent_exists=parent_exists,
-        exists=is_there,
-        empty=is_there and entries == 0,
-        entries=entries,
-        bytes=size,
-        is_mount=os.path.ismount(f"{parent}/{name}"),
-        bytes_free=free.f_bavail * free.f_frsize if free else 0,
-        user=user,
-        user_exists=account is not None,
-        holders=tuple(holders(f"{parent}/{name}", proc)),
-        processes=tuple(processes_of(account.pw_uid, proc)) if account else (),
-        moved_aside=tuple(_moved_aside(parent, name)) if parent_exists else (),
-        pending=_pending(parent, agent) if parent_exists else None,
-    )
+    with looked_at(home) as place:
+        refusal = place.why_not(user, account.pw_uid) if account else None
+        if refusal:
+            raise refusal
+        entries, size = _size(place)
+        pending, staged = _pending(place, agent)
+        free = os.fstatvfs(place.descriptor) if place.parent_exists else None
+        return Target(
+            home=home,
+            home_real=place.real,
+            parent_exists=place.parent_exists,
+            exists=place.uid is not None,
+            empty=place.uid is not None and entries == 0,
+            entries=entries,
+            bytes=size,
+            is_mount=os.path.ismount(place.real),
+            bytes_free=free.f_bavail * free.f_frsize if free else 0,
+            bytes_staged=staged,
+            user=user,
+            user_exists=account is not None,
+            holders=tuple(holders(place.real, proc)),
+            processes=tuple(processes_of(account.pw_uid, proc)) if account else (),
+            moved_aside=tuple(_moved_aside(place)),
+            pending=pending,
+            standing=standing(place),
+        )
 
 
-def _moved_aside(parent: str, name: str) -> list[str]:
-    with opened(parent) as descriptor:
-        return moved_aside_homes(descriptor, name)
+def _size(place: Place) -> tuple[int, int]:
+    found = exists(place.name, place.descriptor) if place.parent_exists else None
+    if found is None or not stat.S_ISDIR(found.st_mode):
+        return (0, 0) if found is None else (1, found.st_size)
+    with opened(place.name, place.descriptor) as home:
+        return tree_size(home)
 
 
-def _pending(parent: str, agent: str) -> dict[str, Any] | None:
-    with opened(parent) as descriptor:
-        if exists(staging_name(agent), descriptor) is None:
-            return None
-        staging = open_staging(descriptor, agent)
+def _moved_aside(place: Place) -> list[str]:
+    return moved_aside_homes(place.descriptor, place.name) if place.parent_exists else []
+
+
+def standing(place: Place) -> int:
+    """The inode of what stands in the home's place, 0 for nothing."""
+    found = exists(place.name, place.descriptor) if place.parent_exists else None
+    return found.st_ino if found else 0
+
+
+def _pending(place: Place, agent: str) -> tuple[State | None, int]:
+    """How far an unfinished restore came, and the bytes that its staging folder holds."""
+    if not place.parent_exists or exists(staging_name(agent), place.descriptor) is None:
+        return None, 0
+    staging = open_staging(place.descriptor, agent)
+    try:
+        return read_state(staging), occupied(staging)
+    finally:
+        os.close(staging)
+
+
+def pending_step(
+    home: str, user: str, agent: str, archive_id: str = "", only: Sequence[str] = ()
+) -> str:
+    """How far an unfinished restore came; "none" when there is none to go on with."""
+    with safe_place(home, user) as place:
+        if not place.parent_exists or exists(staging_name(agent), place.descriptor) is None:
+            return "none"
+        staging = open_staging(place.descriptor, agent)
         try:
-            state = describe(read_state(staging))
+            state = read_state(staging)
         finally:
             os.close(staging)
-    return dict(state) if state else {"step": "unknown"}
-
-
-def pending_step(home: str, agent: str) -> str:
-    """How far an unfinished restore came; "none" when there is none."""
-    parent, _unused = split_home(home)
-    found = _pending(parent, agent) if os.path.isdir(parent) else None
-    return str(found["step"]) if found else "none"
+        wish = Wish(place.real, archive_id, tuple(only))
+        if state is None:
+            return "unknown"
+        afresh = archive_id and not wish.has_extracted(state, standing(place))
+        return "none" if afresh else state.step
 
 
 def account_of(user: str) -> pwd.struct_passwd | None:
@@ -184,7 +222,13 @@ def account_of(user: str) -> pwd.struct_passwd | None:
         return None
 
 
-def why_not(target: Target, replace: bool, needed: int = 0) -> RestoreError | None:
+def why_not(
+    target: Target,
+    replace: bool,
+    needed: int = 0,
+    archive_id: str = "",
+    only: Sequence[str] = (),
+) -> RestoreError | None:
     """The reason a restore must not begin, with the way out; None when it may."""
     if not target.user_exists:
         return RestoreError(
@@ -192,36 +236,40 @@ def why_not(target: Target, replace: bool, needed: int = 0) -> RestoreError | No
             "Make it first (the role agent does, or useradd), or let the restore make the box: "
             "-e new_box=true.",
         )
-    if (target.pending or {}).get("kind") == "undo":
-        return RestoreError(
-            "An undo was interrupted and is not complete.", "Complete it first: -e undo=true."
-        )
+    wish = Wish(target.home_real, archive_id, tuple(only))
+    refusal = wish.refusal(target.pending) if target.pending else None
+    if refusal:
+        return refusal
     if not target.parent_exists:
-        return RestoreError(
-            f"The folder that {target.home!r} lies in does not exist on the target.",
-            f"Make it, owned by {target.user}, or give another place in the inventory.",
-        )
+        return missing(target.named, target.user)
     if target.is_mount:
         return RestoreError(
-            f"{target.home_real!r} is a mount point; a home that is one cannot be switched "
-            "in one step.",
+            f"{target.named} is a mount point; a home that is one cannot be switched in one step.",
             "Put the home into a folder below the mount point, or unmount it first.",
         )
-    if target.exists and not target.empty and not replace and not target.in_mid_switch:
+    if target.exists and not (target.empty or replace or target.goes_on(archive_id, only)):
         return RestoreError(
-            f"The home {target.home!r} on the target is not empty: {target.entries} entries, "
+            f"The home {target.named} on the target is not empty: {target.entries} entries, "
             f"{target.bytes} bytes.",
             "Give -e replace=true: it is then moved aside whole, never deleted. "
             "Give -e dry_run=true to see what would change.",
             entries=target.entries,
             bytes=target.bytes,
         )
-    if needed > target.bytes_free:
+    if target.pending and wish.has_extracted(target.pending, target.standing):
+        return None
+    free = target.bytes_free + target.bytes_staged
+    if needed > free:
         return RestoreError(
-            f"{needed} bytes are needed beside {target.home!r}, {target.bytes_free} are free.",
+            f"{needed} bytes are needed beside {target.named}, {free} are free"
+            + (
+                f", with the {target.bytes_staged} of the unfinished restore"
+                * bool(target.bytes_staged)
+            )
+            + ".",
             "Make room, or restore to a path on a larger file system.",
             needed=needed,
-            free=target.bytes_free,
+            free=free,
         )
     return None
 

@@ -21,6 +21,7 @@ from .restore_manifest import Entry, RestoreError, RestoreManifest, show
 
 DEPTH_LIMIT = 200
 FIRST = 5
+BLOCK = 512  # what st_blocks counts in, on every file system
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -163,6 +164,23 @@ def tree_size(root: int) -> tuple[int, int]:
             elif item.is_file(follow_symlinks=False):
                 size += item.stat(follow_symlinks=False).st_size
     return count, size
+
+
+def occupied(root: int, depth: int = 0) -> int:
+    """Bytes that removing everything below an open directory would free; of what lies too deep, none."""
+    size = 0
+    if depth > DEPTH_LIMIT:
+        return 0
+    for name in os.listdir(root):
+        with contextlib.suppress(FileNotFoundError):  # borg may still be at work
+            status = os.stat(name, dir_fd=root, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                with opened(name, root) as below:
+                    size += occupied(below, depth + 1)
+                size += status.st_blocks * BLOCK
+            else:
+                size += status.st_blocks * BLOCK // status.st_nlink
+    return size
 
 
 class Apply:

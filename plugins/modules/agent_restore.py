@@ -97,6 +97,28 @@ staging:
   description: The staging folder.
   returned: when something is staged
   type: str
+ended:
+  description:
+    - The archive, home and time of an earlier restore that was over but for the removal of its staging folder; empty
+      when there was none.
+  returned: when O(state=extracted)
+  type: dict
+staged_home:
+  description: The restored home, in the staging folder or in its place.
+  returned: when O(state=staged)
+  type: str
+stands:
+  description: An earlier run has put what was staged into its place.
+  returned: when O(state=staged)
+  type: bool
+resumed:
+  description: An earlier run was cut in its last step, and this one only completes it.
+  returned: when O(state=staged)
+  type: bool
+begun:
+  description: When the extraction of what is staged began.
+  returned: when O(state=staged)
+  type: str
 rewritten:
   description:
     - Files that the agent wrote to between their digest and their archiving, as the times in the archive tell. Their
@@ -165,8 +187,14 @@ def act(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def foresee(parameters: dict[str, Any]) -> dict[str, Any]:
     """What check mode answers: would this step change something?"""
-    reached = pending_step(parameters["home"], parameters["agent"])
     wanted = parameters["state"]
+    reached = pending_step(
+        parameters["home"],
+        parameters["user"],
+        parameters["agent"],
+        parameters["archive_id"] or "" if wanted == "extracted" else "",
+        parameters["only"],
+    )
     if wanted == "absent":
         changed = reached != "none"
     elif wanted == "undone":

@@ -47,10 +47,17 @@ options:
     description: Bytes that the restore needs beside the home.
     type: int
     default: 0
-  partial:
-    description: Only some paths are restored, into a home that may well be there.
-    type: bool
-    default: false
+  archive_id:
+    description:
+      - Id of the archive that is to be restored, when it is known. What an earlier run has extracted of it needs no
+        room once more.
+    type: str
+    default: ""
+  only:
+    description: Only these paths are restored, into a home that may well be there.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -92,11 +99,12 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.restore_target imp
 
 def query(parameters: dict[str, Any]) -> dict[str, Any]:
     target = examine(parameters["home"], parameters["user"], parameters["agent"])
-    allowed = parameters["replace"] or parameters["partial"]
-    reason = why_not(target, allowed, parameters["needed"])
+    wish = (parameters["archive_id"], parameters["only"])
+    allowed = parameters["replace"] or bool(parameters["only"])
+    reason = why_not(target, allowed, parameters["needed"], *wish)
     busy = why_busy(target)
     return {
-        "target": target.report(),
+        "target": target.report(*wish),
         "reason": reason.payload()["msg"] if reason else "",
         "busy": busy.payload()["msg"] if busy else "",
     }
@@ -110,7 +118,8 @@ def main() -> None:
             "user": {"type": "str", "required": True},
             "replace": {"type": "bool", "default": False},
             "needed": {"type": "int", "default": 0},
-            "partial": {"type": "bool", "default": False},
+            "archive_id": {"type": "str", "default": ""},
+            "only": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )

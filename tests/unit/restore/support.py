@@ -174,23 +174,28 @@ class World:
         }
 
     def stage_by_hand(
-        self, manifest: dict[str, Any] | None = None, only: Sequence[str] = ()
+        self,
+        manifest: dict[str, Any] | None = None,
+        only: Sequence[str] = (),
+        beside: Path | None = None,
     ) -> None:
         """What an extraction leaves, without borg."""
-        self.staging.mkdir(mode=0o700)
-        shutil.copytree(self.source, self.staging / "tree", symlinks=True, copy_function=copy_entry)
+        home = beside or self.home
+        staging = home.parent / self.staging.name
+        staging.mkdir(mode=0o700)
+        shutil.copytree(self.source, staging / "tree", symlinks=True, copy_function=copy_entry)
         if manifest is not None:
-            path = self.staging / f"tree/run/lifeboat/{AGENT}/manifest.json"
+            path = staging / f"tree/run/lifeboat/{AGENT}/manifest.json"
             path.write_text(json.dumps(manifest))
         state = {
             "agent": AGENT,
-            "home": str(self.home),
+            "home": str(home),
             "archive": f"{AGENT}-2026-11-01T02:00:00Z",
             "archive_id": "a" * 64,
             "step": "extracted",
             "only": list(only),
         }
-        (self.staging / "state.json").write_text(json.dumps(state))
+        (staging / "state.json").write_text(json.dumps(state))
 
     def create(self, name: str = f"{AGENT}-2026-11-01T02:00:00Z", **extra: str) -> None:
         self._borg(

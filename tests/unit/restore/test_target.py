@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_compare import compare
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_manifest import parse
+from ansible_collections.lifeboat.agents.plugins.module_utils.restore_switch import State
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_target import (
     Target,
     examine,
@@ -59,7 +60,7 @@ def test_a_home_that_is_not_empty_needs_replace(world: World) -> None:
         ({"user_exists": False}, "user .* does not exist"),
         ({"parent_exists": False}, "folder that .* lies in does not exist"),
         ({"is_mount": True}, "is a mount point"),
-        ({"pending": {"step": "staged", "kind": "undo"}}, "An undo was interrupted"),
+        ({"pending": State(AGENT, "", "", "", "staged", kind="undo")}, "An undo was interrupted"),
     ],
 )
 def test_what_cannot_be_restored_to(world: World, facts: dict[str, Any], said: str) -> None:
@@ -77,8 +78,8 @@ def test_room_is_counted_first(world: World) -> None:
 def test_a_restore_cut_in_its_last_step_may_always_go_on(world: World) -> None:
     world.make_target()
     world.old_home()
-    pending = {"pending": {"step": "switching", "kind": "restore"}}
-    assert reason(world, replace=False, facts=pending) == ""
+    pending = State(AGENT, str(world.home), "a", "b", "switching")
+    assert reason(world, replace=False, facts={"pending": pending}) == ""
 
 
 def test_who_uses_the_home_is_named(world: World) -> None:
@@ -99,7 +100,9 @@ def test_a_look_changes_nothing(world: World) -> None:
     world.old_home()
     before = tree(world.parent)
     parameters = {"home": str(world.home), "user": agent_user(), "agent": AGENT}
-    answer = agent_restore_info.query({**parameters, "replace": 0, "partial": 0, "needed": 0})
+    answer = agent_restore_info.query(
+        {**parameters, "replace": 0, "needed": 0, "archive_id": "", "only": []}
+    )
     assert "not empty" in answer["reason"]
     assert answer["target"]["entries"] == 2
     assert json.dumps(answer)
@@ -108,7 +111,8 @@ def test_a_look_changes_nothing(world: World) -> None:
 
 def test_check_mode_of_the_steps_foresees_and_does_nothing(world: World) -> None:
     world.make_target()
-    parameters = {"home": str(world.home), "user": agent_user(), "agent": AGENT}
+    parameters = {"home": str(world.home), "user": agent_user(), "agent": AGENT, "only": []}
+    parameters["archive_id"] = "a" * 64
 
     def foreseen(state: str) -> bool:
         return bool(agent_restore.foresee({**parameters, "state": state})["changed"])
