@@ -22,13 +22,15 @@ from typing import Any
 
 from .process import Runner
 from .restore_manifest import SIZE_LIMIT, RestoreError, RestoreManifest, parse, show
-from .restore_partial import ENDING, PartialSwitch, archive_paths, choose, open_aside
+from .restore_note import ENDING, holds_files, open_aside, put_away, read_note, write_note
+from .restore_partial import PartialSwitch, archive_paths, choose, give_up, plan
 from .restore_partial import report as report_moves
 from .restore_partial import undo as undo_paths
 from .restore_pending import Wish
 from .restore_place import Place, opened_place, safe_place
 from .restore_session import RUN_DIRECTORY, USER, EscrowedAccess, Session, session
 from .restore_switch import (
+    GIVING_UP,
     STATE,
     State,
     Switch,
@@ -92,6 +94,7 @@ def extract(
     user: str = USER,
 ) -> dict[str, Any]:
     """The archive lies extracted in the staging folder."""
+    _end_giving_up(request)
     with _staging(request, create=True) as (place, staging):
         path = _staging_path(place, request.agent)
         state = read_state(staging)
@@ -269,8 +272,8 @@ def _required(staging: int, place: Place, *steps: str) -> State:
     if state.home != place.real:
         raise RestoreError(
             f"What is staged beside {place.named} is {state.archive!r} for {state.home!r}.",
-            "Complete that restore with the target that it had, or throw it away with "
-            "-e abandon=true; then run this one from its beginning.",
+            "Complete that restore, or throw it away with -e abandon=true, with the target that "
+            "it had; then run this one from its beginning.",
             pending=state.archive,
         )
     return state
@@ -302,22 +305,45 @@ def _switch_paths(request: Request, place: Place, staging: int, state: State) ->
     """The chosen paths, one by one; the home itself stays."""
     if state.step == "switched":
         return _switched(place, Switched(False, state.moved_aside, "earlier run"))
-    parent, name = place.descriptor, place.name
-    manifest = _chosen(staging, request.agent, state)
-    aside = state.moved_aside or f"{name}.before-{stamp(now())}{ENDING}"
-    state = write_state(staging, state.at("switching", moved_aside=aside))
+    parent = place.descriptor
+    whole = read_manifest(staging, request.agent)
+    manifest = choose(whole, state.only)
     who = owners(request.user, manifest.agent.uid, manifest.agent.gid)
-    with opened(name, parent) as home, opened("home", staging) as staged:
-        kept = open_aside(parent, aside)
+    with _home(place) as home, opened("home", staging) as staged:
+        moves = plan(home, staged, manifest, state.only) if state.step == "staged" else []
+        state = _announce_paths(place, staging, state)
+        kept = open_aside(parent, state.moved_aside)
         try:
-            step = PartialSwitch(home, staged, kept, manifest, (who.uid, who.gid))
-            moves = step.plan(state.only)
-            step.run(moves)
+            moves = read_note(kept) or write_note(
+                kept, moves or plan(home, staged, manifest, state.only)
+            )
+            PartialSwitch(home, staged, kept, whole.entries, (who.uid, who.gid)).run(moves)
         finally:
             os.close(kept)
     os.fsync(parent)
     write_state(staging, state.at("switched"))
-    return {**_switched(place, Switched(True, aside, "paths")), "paths": report_moves(moves)}
+    done = Switched(True, state.moved_aside, "paths")
+    return {**_switched(place, done), "paths": report_moves(moves)}
+
+
+@contextlib.contextmanager
+def _home(place: Place) -> Iterator[int]:
+    if exists(place.name, place.descriptor) is None:
+        raise RestoreError(
+            f"There is no home {place.named} that paths could go into.",
+            "Restore it whole, without -e only.",
+        )
+    with opened(place.name, place.descriptor) as home:
+        yield home
+
+
+def _announce_paths(place: Place, staging: int, state: State) -> State:
+    if state.step == "switching":
+        return state
+    aside = f"{place.name}.before-{stamp(now())}{ENDING}"
+    if exists(aside, place.descriptor) is not None:  # twice within a second
+        raise RestoreError(f"{aside!r} exists already.", "Run again in a second.")
+    return write_state(staging, state.at("switching", moved_aside=aside))
 
 
 def undo(request: Request) -> dict[str, Any]:
@@ -329,7 +355,7 @@ def undo(request: Request) -> dict[str, Any]:
         parent, name = place.descriptor, place.name
         wanted = _wanted_by_undo(request, place)
         if wanted.endswith(ENDING):
-            return _undo_paths(place, wanted)
+            return _undo_paths(request, place, wanted)
         state = stage_undo(parent, name, request.agent, place.real, request.moved_aside)
         staging = open_staging(parent, request.agent)
         try:
@@ -348,42 +374,95 @@ def foresee_undo(request: Request) -> None:
 
 def _wanted_by_undo(request: Request, place: Place) -> str:
     """The home to put back; nothing when an undo that was cut has it already."""
-    if _undo_begun(place.descriptor, request.agent):
+    pending = _pending(place.descriptor, request.agent)
+    if pending is not None and pending.cut_among_paths:
+        raise RestoreError(
+            f"A restore of {show(', '.join(pending.only))} was interrupted in its last step.",
+            "Run it again, which completes it, or put everything back with -e abandon=true.",
+        )
+    if pending is not None and pending.kind == "undo":
         return ""
     return aside_to_put_back(place.descriptor, place.name, request.moved_aside)
 
 
-def _undo_begun(parent: int, agent: str) -> bool:
+def _pending(parent: int, agent: str) -> State | None:
     if exists(staging_name(agent), parent) is None:
-        return False
+        return None
     staging = open_staging(parent, agent)
     try:
-        state = read_state(staging)
+        return read_state(staging)
     finally:
         os.close(staging)
-    return state is not None and state.kind == "undo"
 
 
-def _undo_paths(place: Place, wanted: str) -> dict[str, Any]:
+def _undo_paths(request: Request, place: Place, wanted: str) -> dict[str, Any]:
     """What a restore of paths replaced goes back; the folder keeps what it had brought."""
     parent, name = place.descriptor, place.name
+    pending = _pending(parent, request.agent)
+    if pending is not None and pending.moved_aside == wanted:  # cut when all was switched
+        clear_staging(parent, request.agent)
     kept = open_aside(parent, wanted)
     try:
         with opened(name, parent) as home:
             paths = undo_paths(home, kept)
     finally:
         os.close(kept)
-    after = wanted.replace(".before-", ".undone-", 1)
-    os.rename(wanted, after, src_dir_fd=parent, dst_dir_fd=parent)
+    after = put_away(parent, wanted, "undone")
     os.fsync(parent)
     done = Switched(True, after, "paths")
     return {**_switched(place, done), "restored_from": wanted, "paths": [show(p) for p in paths]}
 
 
-def clear(request: Request) -> bool:
-    """No staging folder is left; true when there was one."""
+def clear(request: Request) -> dict[str, Any]:
+    """No staging folder is left. Of paths that were cut in mid-switch, all stand as before."""
     with safe_place(request.home, request.user) as place:
-        return place.parent_exists and clear_staging(place.descriptor, request.agent)
+        if not place.parent_exists:
+            return {"changed": False}
+        pending = _pending(place.descriptor, request.agent)
+        cut = pending is not None and pending.cut_among_paths
+        given_up = _give_up(request) if cut else {}
+        return {"changed": clear_staging(place.descriptor, request.agent), **given_up}
+
+
+def _end_giving_up(request: Request) -> None:
+    """A restore of paths that was being given up is given up whole before anything is begun."""
+    with opened_place(request.home, request.user) as place:
+        pending = _pending(place.descriptor, request.agent)
+    if pending is not None and pending.kind == GIVING_UP:
+        clear(request)
+
+
+def _give_up(request: Request) -> dict[str, Any]:
+    """The home as it was before the switch of some paths; what had come lies beside it."""
+    with _staging(request) as (place, staging):
+        state = _required(staging, place, "staged", "switching")
+        busy = why_busy(examine(request.home, request.user, request.agent))
+        if busy:
+            raise busy
+        state = write_state(staging, state.at("staged", kind=GIVING_UP))
+        paths, after = _paths_put_back(place, staging, state.moved_aside)
+        os.fsync(place.descriptor)
+        write_state(staging, state.at("extracting", kind="restore", moved_aside=""))
+        done = Switched(True, after, "paths")
+        return {**_switched(place, done), "paths": [show(path) for path in paths]}
+
+
+def _paths_put_back(place: Place, staging: int, aside: str) -> tuple[list[str], str]:
+    """The paths that are back, and where lies what had come in their stead."""
+    parent = place.descriptor
+    if exists(aside, parent) is None:
+        return [], ""
+    kept = open_aside(parent, aside)
+    try:
+        with _home(place) as home, opened("home", staging) as staged:
+            paths = give_up(home, staged, kept)
+        empty = not holds_files(kept)
+    finally:
+        os.close(kept)
+    if empty:
+        remove(aside, parent)
+        return paths, ""
+    return paths, put_away(parent, aside, "abandoned")
 
 
 @contextlib.contextmanager

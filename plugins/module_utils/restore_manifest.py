@@ -17,7 +17,7 @@ import binascii
 import json
 import os
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,6 +146,15 @@ def check_relative(path: str) -> str:
     if any(len(os.fsencode(part)) > 255 for part in parts):
         raise _refuse("a name longer than any file system takes", path[:80])
     return path
+
+
+def outermost(paths: Iterable[str]) -> tuple[str, ...]:
+    """Each path once, in order, without those that lie below another of them."""
+    found: list[str] = []
+    for path in sorted(set(paths), key=lambda path: path.split("/")):
+        if not found or not path.startswith(f"{found[-1]}/"):
+            found.append(path)
+    return tuple(found)
 
 
 def _check_absolute(path: object, what: str) -> str:

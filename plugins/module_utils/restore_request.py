@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .restore_manifest import RestoreError, check_relative
+from .restore_manifest import RestoreError, check_relative, outermost
 from .restore_session import parse_moment
 
 ARGUMENTS = (
@@ -105,18 +105,23 @@ class _Reader:
 
     def paths(self, name: str) -> tuple[str, ...]:
         value = self.given.get(name) or []
-        items = value if isinstance(value, list) else str(value).split(",")
+        parts = value if isinstance(value, list) else str(value).split(",")
+        items = [item for item in (str(part).strip() for part in parts) if item]
+        if value and not items:
+            self.problems.append(f"{name}={value!r} names no path.")
         found = []
-        for item in (str(item).strip().rstrip("/") for item in items):
-            if not item:
-                continue
+        for item in items:
             try:
-                found.append(check_relative(item))
+                path = check_relative(item.rstrip("/"))
             except RestoreError:
+                path = ""
+            if path:
+                found.append(path)
+            else:
                 self.problems.append(
                     f"{name}={item!r} must be a path below the home, such as memories/USER.md."
                 )
-        return tuple(sorted(set(found)))
+        return outermost(found)
 
     def agent(self, fleet: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         name = self.text("agent")

@@ -26,10 +26,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .restore_manifest import RestoreError
+from .restore_note import ENDING, is_spent
 from .restore_tree import exists, opened, remove
 
 STATE = "state.json"
 DONE = ".done"
+GIVING_UP = "abandon"  # the kind of a restore of paths that is being put back
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 STEPS = ("extracting", "extracted", "staged", "switching", "switched")
@@ -58,6 +60,12 @@ class State:
     switched: str = ""
     flawed: bool = False  # borg warned: what was extracted may not be all
     report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cut_among_paths(self) -> bool:
+        """Some paths may have been exchanged, others not: what is staged may be the home's own."""
+        switching = self.kind == "restore" and self.step == "switching"
+        return self.kind == GIVING_UP or (switching and bool(self.only))
 
     def at(self, step: str, **changes: Any) -> State:
         if step == "switched":
@@ -284,7 +292,15 @@ def moved_aside_homes(parent: int, name: str, word: str = "before") -> list[str]
         status = exists(item, parent) if item.startswith(prefix) else None
         if status is not None and stat.S_ISDIR(status.st_mode):
             found.append(item)
+    if word == "before":
+        found = [item for item in found if not _holds_nothing(item, name, parent)]
     return sorted(found, reverse=True)
+
+
+def _holds_nothing(item: str, name: str, parent: int) -> bool:
+    """A folder for single paths that nothing was ever moved to; a home is one, however empty."""
+    own = os.stat(item, dir_fd=parent, follow_symlinks=False).st_uid == os.geteuid()
+    return own and item.endswith(ENDING) and is_spent(parent, item, name)
 
 
 def stage_undo(parent: int, name: str, agent: str, home: str, wanted: str = "") -> State:
@@ -371,7 +387,7 @@ def clear_staging(parent: int, agent: str) -> bool:
 
 
 def _is_precious(inode: int, state: State) -> bool:
-    return state.kind == "undo" or inode == state.old_inode
+    return state.kind == "undo" or inode == state.old_inode or state.cut_among_paths
 
 
 def describe(state: State | None) -> Mapping[str, Any] | None:

@@ -42,7 +42,8 @@ options:
       - V(staged) is the home as it will be, beside the place where it belongs.
       - V(switched) is the home in its place, the former one moved aside.
       - V(undone) is the home that was moved aside in its place again.
-      - V(absent) is no staging folder. It never removes a home that was in use.
+      - V(absent) is no staging folder. It never removes a home that was in use. Paths of a switch with O(only) that
+        was cut stand again as before; what had come in their stead is kept beside the home.
     type: str
     choices: [extracted, staged, switched, undone, absent]
     required: true
@@ -63,7 +64,7 @@ options:
   only:
     description:
       - Paths below the home. Only they are restored, into the home that is there; what they
-        replace is kept beside the home.
+        replace is kept beside the home. A path below another of them adds nothing.
     type: list
     elements: str
     default: []
@@ -132,8 +133,15 @@ manifest:
   type: str
 moved_aside:
   description: Where the former home lies now; empty when there was none.
-  returned: when O(state=switched) or O(state=undone)
+  returned: when O(state=switched) or O(state=undone), or when O(state=absent) put paths back
   type: str
+paths:
+  description:
+    - With O(state=switched) and O(only), dictionaries with C(path), and in C(replaced) whether something stood
+      there. With O(state=undone) and O(state=absent), the names of the paths that were put back.
+  returned: when single paths were restored or put back
+  type: list
+  elements: raw
 to_be_supplied:
   description: Values that were scrubbed and must be supplied.
   returned: when O(state=staged)
@@ -182,7 +190,7 @@ def act(parameters: dict[str, Any]) -> dict[str, Any]:
         return restore.switch(request)
     if state == "undone":
         return restore.undo(request)
-    return {"changed": restore.clear(request)}
+    return restore.clear(request)
 
 
 def foresee(parameters: dict[str, Any]) -> dict[str, Any]:

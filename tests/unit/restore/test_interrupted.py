@@ -23,10 +23,23 @@ from ansible_collections.lifeboat.agents.plugins.module_utils import (
 from .support import AGENT, World, copy_entry, tree
 
 KILLED = 137
-CALLS = ("rename", "mkdir", "unlink", "rmdir", "fchmod", "chmod", "fsync", "utime", "mkfifo")
+CALLS = (
+    "rename",
+    "mkdir",
+    "unlink",
+    "rmdir",
+    "fchown",
+    "fchmod",
+    "chmod",
+    "fsync",
+    "utime",
+    "mkfifo",
+)
 
 
-def run_until_killed(work: Callable[[], object], at: int) -> bool:
+def run_until_killed(
+    work: Callable[[], object], at: int, rename: restore_switch.RenameAt = restore_switch.renameat2
+) -> bool:
     """Run in a child that dies, as by SIGKILL, before its nth change; true when it was killed."""
     child = os.fork()
     if child == 0:
@@ -44,12 +57,13 @@ def run_until_killed(work: Callable[[], object], at: int) -> bool:
 
         for name in CALLS:
             setattr(os, name, dying(getattr(os, name)))
-        exchange = dying(restore_switch.renameat2)
+        exchange = dying(rename)
         for module in (restore_switch, restore_partial):
             module.renameat2 = exchange  # type: ignore[attr-defined]
         restore_switch.Switch.__init__.__defaults__ = (exchange, restore.now)  # type: ignore[misc]
         restore_partial.PartialSwitch.__init__.__defaults__ = (exchange,)  # type: ignore[misc]
-        restore_partial.undo.__defaults__ = (exchange,)
+        for work_of_paths in (restore_partial.undo, restore_partial.give_up):
+            work_of_paths.__defaults__ = (exchange,)
         status = 1
         try:
             work()

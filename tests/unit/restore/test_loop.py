@@ -66,7 +66,7 @@ def test_an_archive_comes_back_into_an_empty_place(borg_world: World) -> None:
     assert not world.home.exists()
     assert restore.switch(world.request())["moved_aside"] == ""
     restored(world)
-    assert restore.clear(world.request())
+    assert restore.clear(world.request())["changed"]
     assert not world.staging.exists()
     assert list((world.root / "run").glob("*/*")) == []
 

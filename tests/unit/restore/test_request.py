@@ -62,6 +62,7 @@ def test_words_become_values() -> None:
     assert request["only"] == ("memories/USER.md", "sessions")
     assert request["repository"]["name"] == "vault2"
     assert asked(only=["a", "b"])["only"] == ("a", "b")
+    assert asked(only="memories/USER.md,memories,memories/")["only"] == ("memories",)
 
 
 def test_a_path_is_for_looking() -> None:
@@ -85,6 +86,11 @@ def test_a_path_is_for_looking() -> None:
         ({"pair": "never"}, "pair='never' is unknown; it is one of wait, later"),
         ({"only": "../etc"}, "only='../etc' must be a path below the home"),
         ({"only": "/etc/passwd"}, "must be a path below"),
+        ({"only": "."}, "only='.' must be a path below the home"),
+        ({"only": "./"}, "must be a path below"),
+        ({"only": "/"}, "only='/' must be a path below"),
+        ({"only": "SOUL.md,."}, "only='.' must be a path below"),
+        ({"only": ","}, "only=',' names no path"),
         ({"at": "yesterday"}, "'yesterday' is not a date"),
         ({"at": "2026-13-01"}, "not a date or time"),
         ({"at": "2026-11-01", "archive": "acme-x"}, "archive and at were both given"),
