@@ -13,6 +13,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,12 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.report_fleet impor
 from ansible_collections.lifeboat.agents.plugins.module_utils.report_html import run_page
 from ansible_collections.lifeboat.agents.plugins.module_utils.report_junit import junit
 from ansible_collections.lifeboat.agents.plugins.module_utils.report_text import lines, summary
-from ansible_collections.lifeboat.agents.plugins.module_utils.verdict import EXIT_CODES, now, worst
+from ansible_collections.lifeboat.agents.plugins.module_utils.verdict import (
+    EXIT_CODES,
+    Failure,
+    now,
+    worst,
+)
 
 
 class SigningKey:
@@ -41,10 +47,19 @@ class SigningKey:
         self.path = path
         self._vault = vault
 
-    def read(self) -> str | None:
-        """The key, or None when this run cannot open it."""
-        if not self._vault.secrets or not self.path.is_file():
-            return None
+    def read(self) -> str:
+        """The key, or a refusal that says why this run cannot sign with it."""
+        if not self._vault.secrets:
+            raise evidence.EvidenceError(
+                "This run has no vault secret, so its evidence cannot be signed.",
+                "Give one with --vault-password-file FILE, --vault-id NAME@FILE or "
+                "--ask-vault-pass.",
+            )
+        if not self.path.is_file():
+            raise evidence.EvidenceError(
+                f"There is no signing key {self.path}, so the evidence cannot be signed.",
+                "Bring it back from a copy. Without one, drill again: a new key is made.",
+            )
         content = self.path.read_bytes()
         if not self._vault.is_encrypted(content):
             raise evidence.EvidenceError(
@@ -54,8 +69,14 @@ class SigningKey:
             )
         try:
             return str(to_text(self._vault.decrypt(content)))
-        except AnsibleVaultError:
-            return None
+        except AnsibleVaultError as error:
+            raise evidence.EvidenceError(
+                f"The signing key {self.path} cannot be decrypted with the vault secret of this "
+                "run, so its evidence cannot be signed.",
+                "If the vault was rekeyed, rekey this file as well: 'ansible-vault rekey "
+                f"{self.path}' with its old secret. If that is lost, move the file away: the next "
+                "drill makes a new key, and what the old one signed still verifies.",
+            ) from error
 
     def create(self) -> bool:
         """Make a key when there is none; whether one was made."""
@@ -78,11 +99,19 @@ class SigningKey:
 class Evidence:
     """The evidence of one directory."""
 
-    def __init__(self, directory: str, key: str | None, write: bool) -> None:
+    def __init__(self, directory: str, key: SigningKey, write: bool) -> None:
         self.directory = directory
-        self.signed = key is not None
-        self._key = key
+        self.unsigned: evidence.EvidenceError | None = None
+        self._key: str | None = None
         self._write = write
+        try:
+            self._key = key.read()
+        except evidence.EvidenceError as error:
+            self.unsigned = error
+
+    @property
+    def signed(self) -> bool:
+        return self.unsigned is None
 
     def record(self, made: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Store a record and its pages; its path without an ending, and the record."""
@@ -157,18 +186,28 @@ class ActionModule(ActionBase):
         directory = os.path.expanduser(args["directory"])
         check = bool(self._task.check_mode)
         if args["state"] == "prepared":
-            if check:
-                return {"changed": not key.path.exists(), "signed": key.path.exists()}
-            os.makedirs(directory, mode=0o755, exist_ok=True)
-            made = key.create()
-            return {"changed": made, "signed": key.read() is not None}
-        store = Evidence(directory, key.read(), not check)
+            return self._prepare(directory, key, check)
+        store = Evidence(directory, key, not check)
         if args["state"] == "recorded":
             return self._record(store, args["facts"])
         return self._publish(store, args)
 
+    def _prepare(self, directory: str, key: SigningKey, check: bool) -> dict[str, Any]:
+        missing = not key.path.exists()
+        if check and missing:
+            return {"changed": True, "signed": False}
+        if not check:
+            os.makedirs(directory, mode=0o755, exist_ok=True)
+            missing = key.create()
+        key.read()
+        return {"changed": missing, "signed": True}
+
     def _record(self, store: Evidence, raw: Mapping[str, Any]) -> dict[str, Any]:
         facts = gather(raw)
+        if store.unsigned and facts.failure is None and not self._task.check_mode:
+            facts = replace(
+                facts, failure=Failure("record", store.unsigned.message, store.unsigned.hint)
+            )
         name = str(facts.agent.get("agent"))
         made = compose(facts, evidence.history(store.directory, name))
         path, record = store.record(made)

@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from .verdict import COULD_NOT_RUN, PROVEN
+
 FORMAT: Final = 1
 KIND: Final = "lifeboat.drill"
 NAMESPACE: Final = "lifeboat-evidence"
@@ -212,7 +214,7 @@ def _signature_problems(record: Record, signers: str, keygen: SshKeygen) -> Iter
     signature = f"{record.path}.sig"
     if not os.path.isfile(signature):
         # A run without the vault secret can sign nothing, and can prove nothing either.
-        if record.data.get("signed") is not False or record.result != "could_not_run":
+        if record.data.get("signed") is not False or record.result != COULD_NOT_RUN:
             yield "has no signature"
         return
     if not os.path.isfile(signers):
@@ -263,12 +265,17 @@ class Writer:
     """Adds to the evidence, and never changes what is there."""
 
     directory: str
-    private_key: str | None  # None when the run has no vault secret: then it says so itself
+    private_key: str | None  # None when the run cannot sign: then it can prove nothing either
     keygen: SshKeygen = field(default_factory=SshKeygen)
 
     def write(self, record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Chain, sign and store a record. Returns the path without its ending, and the record."""
         agent = str(record["agent"]["name"])
+        if self.private_key is None and record["verdict"]["result"] == PROVEN:
+            raise EvidenceError(
+                f"The drill of {agent} is proven, and its record cannot be signed: not written.",
+                "Look at drill_signing_key, and drill again.",
+            )
         name = stem(str(record["drill"]["started"]), str(record["drill"]["id"]))
         folder = os.path.join(self.directory, agent)
         os.makedirs(folder, mode=0o755, exist_ok=True)

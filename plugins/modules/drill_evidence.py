@@ -40,7 +40,8 @@ options:
   signing_key:
     description:
       - File on the controller that holds the private ed25519 key, encrypted by ansible-vault.
-      - When the run has no vault secret, or not the right one, a record is written without a signature and says so.
+      - When the run has no vault secret, or not the right one, O(state=prepared) fails. A record that is written all
+        the same has no signature, says so, and is never a proof.
     type: path
     required: true
   facts:

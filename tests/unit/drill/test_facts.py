@@ -468,14 +468,47 @@ def test_without_the_vault_secret_evidence_is_unsigned_and_not_green(
             path.unlink()
     plugin(VaultLib([]))._act(arguments(tmp_path, "recorded", facts=raw))
     records = evidence.verify(str(tmp_path / "e"), "acme")
-    assert records[0].problems == ("has no signature",)  # proven, and not signed
+    assert records[0].result == "could_not_run"
+    assert records[0].problems == ()
+
+
+def test_a_signing_key_that_was_not_rekeyed_stops_the_run(
+    tmp_path: Path, raw: dict[str, Any]
+) -> None:
+    plugin(vault(b"old"))._act(arguments(tmp_path, "prepared"))
+    acts = plugin(vault(b"new"))._act
+    with pytest.raises(evidence.EvidenceError, match="ansible-vault rekey"):
+        acts(arguments(tmp_path, "prepared"))
+    recorded = acts(arguments(tmp_path, "recorded", facts=raw))
+    assert (recorded["exit_code"], recorded["signed"]) == (2, False)
+    assert "cannot be decrypted" in recorded["record"]["verdict"]["reason"]
+    published = acts(arguments(tmp_path, "published", run={"id": "r1"}, agents=[{"agent": "acme"}]))
+    assert published["exit_code"] == 2
+
+
+def test_a_proof_is_never_written_unsigned(tmp_path: Path, raw: dict[str, Any]) -> None:
+    with pytest.raises(evidence.EvidenceError, match="cannot be signed"):
+        evidence.Writer(str(tmp_path), None).write(compose(gather(raw)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_cannot_sign_is_told_before_a_box_is_made() -> None:
+    path = Path(__file__).parents[3] / "roles/drill/tasks/plan.yml"
+    (run,) = yaml.safe_load(path.read_text())
+    names = [task["name"] for task in run["block"]]
+    assert names.index("Make ready to keep signed evidence") < names.index(
+        "Give every drill a place in this run"
+    )
 
 
 def test_an_unencrypted_key_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir()
     (tmp_path / "v/key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    acts = plugin(vault())._act
     with pytest.raises(evidence.EvidenceError, match="not encrypted"):
-        plugin(vault())._act(arguments(tmp_path, "prepared"))
+        acts(arguments(tmp_path, "prepared"))
+    published = acts(arguments(tmp_path, "published", run={"id": "x"}, agents=[{"agent": "a"}]))
+    assert (published["exit_code"], published["signed"]) == (2, False)
 
 
 def test_check_mode_writes_nothing(tmp_path: Path, raw: dict[str, Any]) -> None:
