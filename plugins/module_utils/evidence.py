@@ -4,7 +4,7 @@
 """The evidence on disk: one signed JSON record per drill, chained, never overwritten.
 
     <directory>/allowed_signers                      public half of the signing key
-    <directory>/<agent>/<time>-<drill id>.json       the record
+    <directory>/<agent>/<time>-<drill id>.json       the record, by the time when it was written
     <directory>/<agent>/<time>-<drill id>.json.sig   its signature (ssh-keygen -Y)
 
 Every record names the one before it and its SHA-256. So a record that was altered, exchanged or
@@ -15,6 +15,8 @@ keep a copy of the directory elsewhere for that.
 from __future__ import annotations
 
 import contextlib
+import datetime
+import fcntl
 import hashlib
 import json
 import os
@@ -33,6 +35,8 @@ KIND: Final = "lifeboat.drill"
 NAMESPACE: Final = "lifeboat-evidence"
 IDENTITY: Final = "lifeboat-drill"
 SIGNERS: Final = "allowed_signers"
+LOCK: Final = ".lock"
+STAMP: Final = "%Y%m%dT%H%M%SZ"
 STEM: Final = re.compile(r"\d{8}T\d{6}Z-[a-z0-9][a-z0-9-]*")
 AGENT: Final = re.compile(r"[a-z][a-z0-9-]{0,23}")
 
@@ -134,12 +138,38 @@ def encode(record: Mapping[str, Any]) -> bytes:
     return (json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def stem(started: str, drill_id: str) -> str:
-    compact = re.sub(r"[-:]", "", started)
-    name = f"{compact}-{drill_id}"
+def utc_now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+
+
+def stem(written: datetime.datetime, drill_id: str) -> str:
+    name = f"{written.strftime(STAMP)}-{drill_id}"
     if not STEM.fullmatch(name):
         raise EvidenceError(f"{name!r} cannot name an evidence file.")
     return name
+
+
+def _written(name: str) -> datetime.datetime:
+    """When a record was written, by its file name."""
+    try:
+        found = datetime.datetime.strptime(name.split("-", 1)[0], STAMP)
+        return found.replace(tzinfo=datetime.timezone.utc)
+    except ValueError as error:
+        raise EvidenceError(
+            f"{name} is the newest record, and its name holds no time.",
+            "Move it away, and compare the folder with a copy.",
+        ) from error
+
+
+@contextlib.contextmanager
+def locked(directory: str) -> Iterator[None]:
+    """Nobody else adds evidence for as long as the block lasts."""
+    descriptor = os.open(os.path.join(directory, LOCK), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def record_names(directory: str, agent: str) -> list[str]:
@@ -267,6 +297,7 @@ class Writer:
     directory: str
     private_key: str | None  # None when the run cannot sign: then it can prove nothing either
     keygen: SshKeygen = field(default_factory=SshKeygen)
+    clock: Callable[[], datetime.datetime] = utc_now
 
     def write(self, record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Chain, sign and store a record. Returns the path without its ending, and the record."""
@@ -276,21 +307,28 @@ class Writer:
                 f"The drill of {agent} is proven, and its record cannot be signed: not written.",
                 "Look at drill_signing_key, and drill again.",
             )
-        name = stem(str(record["drill"]["started"]), str(record["drill"]["id"]))
-        folder = os.path.join(self.directory, agent)
-        os.makedirs(folder, mode=0o755, exist_ok=True)
+        os.makedirs(os.path.join(self.directory, agent), mode=0o755, exist_ok=True)
+        with locked(self.directory):
+            return self._append(agent, record)
+
+    def _append(self, agent: str, record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Add a record behind the newest one, whatever the clock says."""
         before = history(self.directory, agent)
-        chained = {**record, "format": FORMAT, "kind": KIND, "previous": None}
+        now = place = self.clock()
+        chained = {**record, "format": FORMAT, "kind": KIND, "previous": None, "clock": ""}
         chained["signed"] = self.private_key is not None
         if before:
-            chained["previous"] = {"file": before[-1].name, "sha256": before[-1].sha256}
-            if before[-1].name >= f"{name}.json":
-                raise EvidenceError(
-                    f"{before[-1].name} is newer than the record to be written, {name}.json.",
-                    "Is the clock of the control host right? Records are never reordered.",
+            newest = before[-1].name
+            chained["previous"] = {"file": newest, "sha256": before[-1].sha256}
+            place = max(now, _written(newest) + datetime.timedelta(seconds=1))
+            if _written(newest) > now:
+                chained["clock"] = (
+                    f"written at {now.strftime(STAMP)} by the clock of the control host, and "
+                    f"named after {newest}, which lies in the future"
                 )
+        name = stem(place, str(record["drill"]["id"]))
         document = encode(chained)
-        path = os.path.join(folder, name)
+        path = os.path.join(self.directory, agent, name)
         if self.private_key is not None:
             with private_file(self.private_key) as key:
                 self.trust(self.keygen.public_key(key))

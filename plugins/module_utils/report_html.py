@@ -302,7 +302,7 @@ def points(history: Sequence[Record], name: str) -> list[Point]:
         measured = "not measured" if value is None else duration_text(value)
         text = f"{when:%Y-%m-%d %H:%M}: {TITLES.get(record.result, record.result)}, {measured}"
         found.append(Point(when, value, record.result, text))
-    return found
+    return sorted(found, key=lambda point: point.time)
 
 
 def plots(history: Sequence[Record], prefix: str, targets: Mapping[str, float | None]) -> str:

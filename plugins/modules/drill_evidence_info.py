@@ -69,7 +69,7 @@ agents:
   sample:
     acme: {drills: 9, last: "2026-11-22T21:54:00Z", last_result: proven, last_proven: "2026-11-22T21:54:00Z"}
 last_drilled:
-  description: When each agent was drilled last, by name.
+  description: When each agent was drilled last, by name. Drills of a clock that ran ahead are left out.
   type: dict
   returned: always
 records:
@@ -88,12 +88,13 @@ verified:
   returned: always
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.lifeboat.agents.plugins.module_utils import evidence
-from ansible_collections.lifeboat.agents.plugins.module_utils.verdict import PROVEN
+from ansible_collections.lifeboat.agents.plugins.module_utils.verdict import PROVEN, now
 
 
 def read(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -106,11 +107,21 @@ def read(parameters: dict[str, Any]) -> dict[str, Any]:
     bad = [record for record in listed if record.problems]
     return {
         "agents": {name: _agent(items) for name, items in records.items()},
-        "last_drilled": {name: items[-1].started for name, items in records.items() if items},
+        "last_drilled": _last_drilled(records),
         "records": [_record(record) for record in listed],
         "problems": [f"{item.agent}/{item.name} {why}" for item in bad for why in item.problems],
         "verified": len(listed) - len(bad) if parameters["verify"] else 0,
     }
+
+
+def _last_drilled(records: Mapping[str, Sequence[evidence.Record]]) -> dict[str, str]:
+    """The newest start of each agent that does not lie in the future."""
+    moment = now()
+    past = {
+        name: [item.started for item in items if item.started <= moment]
+        for name, items in records.items()
+    }
+    return {name: max(started) for name, started in past.items() if started}
 
 
 def _agent(records: list[evidence.Record]) -> dict[str, Any]:

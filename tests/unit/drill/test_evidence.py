@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.evidence_record im
     could_not_run,
     since,
 )
+from ansible_collections.lifeboat.agents.plugins.modules import drill_evidence_info
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +42,14 @@ def record(facts: dict[str, Any], day: int = 1) -> dict[str, Any]:
     return compose(Facts.from_dict(changed), finished="2026-11-22T21:02:00Z")
 
 
+def at(day: int, hour: int = 21, year: int = 2026) -> Callable[[], datetime.datetime]:
+    return lambda: datetime.datetime(year, 11, day, hour, tzinfo=datetime.timezone.utc)
+
+
 @pytest.fixture
 def three(tmp_path: Path, key: str, facts: dict[str, Any]) -> Path:
-    writer = Writer(str(tmp_path), key)
     for day in (1, 2, 3):
-        writer.write(record(facts, day))
+        Writer(str(tmp_path), key, clock=at(day)).write(record(facts, day))
     return tmp_path
 
 
@@ -131,14 +138,61 @@ def test_a_second_key_of_ours_is_trusted_beside_the_first(
     assert problems(three) == [[], [], [], []]
 
 
-def test_nothing_is_overwritten_or_reordered(three: Path, key: str, facts: dict[str, Any]) -> None:
-    writer = Writer(str(three), key)
-    for day in (3, 2):
-        with pytest.raises(EvidenceError, match="newer than the record"):
-            writer.write(record(facts, day))
+def test_nothing_is_overwritten(three: Path) -> None:
     with pytest.raises(EvidenceError, match="never overwritten"):
         evidence.store(str(three / "allowed_signers"), b"", replace=False)
-    assert problems(three) == [[], [], []]
+
+
+def test_a_drill_that_began_before_the_newest_record_gets_its_own(
+    three: Path, key: str, facts: dict[str, Any]
+) -> None:
+    """While one was at work, another one began later and ended earlier."""
+    path, written = Writer(str(three), key, clock=at(4)).write(record(facts, 2))
+    assert os.path.basename(path) == "20261104T210000Z-0a1b2c3d"
+    assert written["drill"]["started"] == "2026-11-02T21:00:00Z"
+    assert written["clock"] == ""
+    assert problems(three) == [[], [], [], []]
+
+
+def test_a_clock_that_ran_ahead_blocks_nobody(three: Path, key: str, facts: dict[str, Any]) -> None:
+    Writer(str(three), key, clock=at(1, year=2030)).write(record(facts, 4))
+    for _again in range(2):
+        path, written = Writer(str(three), key, clock=at(5)).write(record(facts, 5))
+    assert os.path.basename(path) == "20301101T210002Z-0a1b2c3d"
+    assert "20261105T210000Z" in written["clock"]
+    assert problems(three) == [[]] * 6
+
+
+def test_two_runs_at_once_do_not_fork_the_chain(
+    three: Path, key: str, facts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meeting = threading.Barrier(2)
+    read = evidence.history
+
+    def slow(directory: str, agent: str) -> list[evidence.Record]:
+        found = read(directory, agent)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meeting.wait(0.5)  # in vain, while the other one waits for the lock
+        return found
+
+    monkeypatch.setattr(evidence, "history", slow)
+    writer = Writer(str(three), key)
+    runs = [threading.Thread(target=writer.write, args=[record(facts, day)]) for day in (4, 5)]
+    for item in runs:
+        item.start()
+    for item in runs:
+        item.join()
+    monkeypatch.undo()
+    assert problems(three) == [[]] * 5
+
+
+def test_who_waited_longest_is_not_asked_of_the_future(
+    three: Path, key: str, facts: dict[str, Any]
+) -> None:
+    ahead = {**facts, "drill": {**facts["drill"], "started": "2999-01-01T00:00:00Z"}}
+    Writer(str(three), key, clock=at(4)).write(compose(Facts.from_dict(ahead)))
+    found = drill_evidence_info.read({"directory": str(three), "agents": [], "verify": True})
+    assert found["last_drilled"] == {"acme": "2026-11-03T21:00:00Z"}
 
 
 def test_a_failing_ssh_keygen_says_why(tmp_path: Path, facts: dict[str, Any]) -> None:

@@ -438,7 +438,7 @@ def test_a_run_from_beginning_to_end(tmp_path: Path, raw: dict[str, Any]) -> Non
     assert published["result"] == "could_not_run"  # nobody drilled globex
     assert published["summary"][-1] == "1 of 2 proven, 1 could not run"
     assert {item.name for item in (tmp_path / "e").iterdir()} == {
-        *("acme", "globex", "allowed_signers", "index.html", "junit.xml"),
+        *("acme", "globex", "allowed_signers", "index.html", "junit.xml", ".lock"),
     }
     found = drill_evidence_info.read(
         {"directory": str(tmp_path / "e"), "agents": [], "verify": True}
