@@ -158,22 +158,15 @@ def _night(
     recovered: list[dict[str, str]],
 ) -> Night:
     blocked = _blocked(after, seen, findings)
-    timing = {
-        "now": now,
-        "last_compaction": _moment(after.last_compaction),
-        "last_deletion": _moment(after.last_deletion),
-        "began": _moment(after.began) or now,
-        "every": settings.compact_every,
-        "delay": settings.compact_delay,
-    }
-    due, reason = compaction_reason(**timing)  # type: ignore[arg-type]
+    timing = _timing(after, settings, now)
+    due, reason = compaction_reason(**timing)
     hold = blocked
     if hold is None and recovering:
         hold = "a run was killed while it deleted: first it is made sure that this is all"
     if hold is None and seen.compacting:
         hold = "a compaction was interrupted: first its outcome is accepted"
     if hold is None:
-        hold = deletions_pause(**timing)  # type: ignore[arg-type]
+        hold = deletions_pause(**timing)
     checked = _moment(after.last_check.get("archives"))
     return Night(
         findings=findings,
@@ -186,6 +179,24 @@ def _night(
         check=recovering or checked is None or now - checked >= settings.check_every,
         names=after.names(),
     )
+
+
+def retention_refused(known: View, settings: Settings, now: datetime) -> str | None:
+    """What retention refuses to delete by itself, night after night, as far as the ledger knows."""
+    hold = "findings come first" if known.findings else None
+    hold = hold or deletions_pause(**_timing(known, settings, now))
+    return plan(known.standing, settings.policy, hold=hold).refused
+
+
+def _timing(known: View, settings: Settings, now: datetime) -> dict[str, Any]:
+    return {
+        "now": now,
+        "last_compaction": _moment(known.last_compaction),
+        "last_deletion": _moment(known.last_deletion),
+        "began": _moment(known.began) or now,
+        "every": settings.compact_every,
+        "delay": settings.compact_delay,
+    }
 
 
 def _blocked(after: View, seen: Seen, findings: Iterable[Mapping[str, Any]]) -> str | None:

@@ -55,12 +55,16 @@ class Decision:
 
 @dataclass(frozen=True)
 class Plan:
-    """What stays, what goes, and why nothing goes although something should."""
+    """What stays, what goes, and why nothing goes although something should.
+
+    ``stopped`` may pass by itself; ``refused`` does not, because what is due only grows.
+    """
 
     keep: list[Decision] = field(default_factory=list)
     remove: list[Decision] = field(default_factory=list)
     quarantined: list[Decision] = field(default_factory=list)
     stopped: str | None = None
+    refused: str | None = None
 
     @property
     def deletions(self) -> list[Decision]:
@@ -81,13 +85,15 @@ def plan(archives: Iterable[Archive], policy: Policy, *, hold: str | None = None
     ]
     dead, living = _checkpoints(standing, counting)
     removed = sorted(remove + dead, key=lambda one: one.server_time)
+    refused = None if hold else _refused(counting, remove, removed, policy)
     return Plan(
         keep=[_decision(a, kept[a.id]) for a in counting if a.id in kept] + living,
         remove=removed,
         quarantined=[
             _decision(archive, archive.reason) for archive in standing if archive.state != PRESENT
         ],
-        stopped=hold or _stop(counting, remove, removed, policy),
+        stopped=hold or refused,
+        refused=refused,
     )
 
 
@@ -127,21 +133,29 @@ def _checkpoints(
     return dead, living
 
 
-def _stop(
+def _refused(
     counting: list[Archive], remove: list[Decision], removed: list[Decision], policy: Policy
 ) -> str | None:
+    """Why a person has to look first, and how to let the plan through once."""
+    reasons, once = [], []
     left = len(counting) - len(remove)
     if remove and left < min(policy.floor, len(counting)):
-        return (
+        reasons.append(
             f"{left} archives would be left of {len(counting)}, the floor is {policy.floor}:"
             " are they all of the same few days?"
         )
+        once.append(f"-e custody_retention_floor={left}")
     if len(removed) > policy.remove_at_most:
-        return (
-            f"{len(removed)} archives would be deleted at once, {policy.remove_at_most} are"
-            " allowed: look at the plan, then raise custody_retention_remove_at_most for one run"
+        reasons.append(
+            f"{len(removed)} archives would be deleted at once, {policy.remove_at_most} are allowed"
         )
-    return None
+        once.append(f"-e custody_retention_remove_at_most={len(removed)}")
+    if not reasons:
+        return None
+    return (
+        f"retention deletes nothing: {'; '.join(reasons)}. Look at the plan with custody.yml"
+        f" --check, then let it through once: custody.yml {' '.join(once)}"
+    )
 
 
 def _decision(archive: Archive, reason: str) -> Decision:

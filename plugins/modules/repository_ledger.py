@@ -193,6 +193,11 @@ last:
   description: When the state was accepted last, deletions, compaction and checks were done.
   returned: success
   type: dict
+retention:
+  description:
+    - Why retention deletes nothing until a person lets its plan through, and how; null when it goes on by itself.
+  returned: success
+  type: str
 reading:
   description: The part of the data that waited longest to be read, when it was read, and problems.
   returned: success
@@ -232,6 +237,7 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.ledger_night impor
     Seen,
     Settings,
     decide,
+    retention_refused,
 )
 from ansible_collections.lifeboat.agents.plugins.module_utils.ledger_reading import reading
 from ansible_collections.lifeboat.agents.plugins.module_utils.ledger_watch import Limits, Listed
@@ -300,6 +306,7 @@ class Keeper:
                 "compaction": known.last_compaction,
                 "checks": known.last_check,
             },
+            "retention": retention_refused(known, self._settings(), self.now),
             "reading": reading(known, self.params["read_parts"], now=self.now).to_dict(),
             "head": known.head,
             "summary": f"{len(known.standing)} archives, {len(known.findings)} open findings",

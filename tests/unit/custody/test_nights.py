@@ -167,6 +167,27 @@ def test_a_ledger_that_was_shortened_or_lost_stops_everything(custody: Custody) 
         custody.night()
 
 
+def test_more_is_due_than_retention_deletes_by_itself(custody: Custody) -> None:
+    """As after two weeks without custody: it is told every night, and let through once."""
+    custody.settings["remove_at_most"] = limit = 2
+    policy = {name: custody.settings[name] for name in (*SMALL, "remove_at_most")}
+    for _unused in range(5):
+        next_night(custody)
+    for due in (4, 5):
+        night = custody.night()["night"]
+        assert night["blocked"] is None and night["plan"]["deletions"] == []
+        assert f"custody_retention_remove_at_most={due}" in night["plan"]["refused"]
+        assert custody.ledger(**policy)["retention"] == night["plan"]["refused"]
+        next_night(custody)
+    custody.settings["remove_at_most"] = 6
+    assert len(custody.night()["night"]["plan"]["deletions"]) == 6
+    custody.settings["remove_at_most"] = limit
+    assert custody.ledger(**policy)["retention"] is None
+    next_night(custody)
+    night = custody.night()["night"]
+    assert night["plan"]["refused"] is None and len(night["plan"]["deletions"]) == 1
+
+
 def test_silence_is_an_alarm(custody: Custody) -> None:
     next_night(custody, backup=False)
     custody.now += timedelta(hours=10)

@@ -174,14 +174,26 @@ def test_few_archives_are_no_reason_to_stop() -> None:
 def test_not_too_many_at_once() -> None:
     decided = plan(daily(60), Policy())
     assert decided.stopped
-    assert "custody_retention_remove_at_most" in decided.stopped
+    due = len(decided.remove)
+    assert f"-e custody_retention_remove_at_most={due}" in decided.stopped
+    assert decided.refused == decided.stopped
+    assert plan(daily(60), Policy(remove_at_most=due)).deletions == decided.remove
     assert plan(daily(18), Policy()).stopped is None
+
+
+def test_both_reasons_and_both_ways_out_are_told_at_once() -> None:
+    few = Policy(daily=2, weekly=0, monthly=0, remove_at_most=3)
+    decided = plan(daily(12), few)
+    assert decided.refused and decided.deletions == []
+    assert "-e custody_retention_floor=2 -e custody_retention_remove_at_most=10" in decided.refused
+    assert plan(daily(12), replace(few, floor=2, remove_at_most=10)).refused is None
 
 
 def test_a_reason_from_outside() -> None:
     decided = plan(daily(25), Policy(), hold="an audit found something")
     assert decided.deletions == []
     assert decided.stopped == "an audit found something"
+    assert plan(daily(60), Policy(), hold="a pause").refused is None, "it may pass by itself"
 
 
 # 400 nights

@@ -1,0 +1,79 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a night of the role ends, played by Ansible itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.lifeboat.agents.plugins.module_utils.spelling import misspelt
+
+ROOT = Path(__file__).resolve().parents[3]
+TASKS = ROOT / "roles" / "custody" / "tasks"
+
+
+def played(folder: Path, tasks: Any, **variables: Any) -> tuple[int, str]:
+    """Play tasks on the controller; the exit code and what was said."""
+    play = {"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": tasks}
+    (folder / "play.yml").write_text(yaml.safe_dump([play]))
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "ansible-playbook"), str(folder / "play.yml")],
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(folder),
+            "LANG": "C.UTF-8",
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
+            "ANSIBLE_NOCOLOR": "1",
+        },
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+AGENT = {
+    "custody_agent": {"agent": "acme"},
+    "custody_repository": {"name": "vault1"},
+}
+
+
+@pytest.mark.parametrize(
+    "refused", [None, "retention deletes nothing: let it through: custody.yml"]
+)
+def test_a_plan_that_waits_for_a_person_ends_red(tmp_path: Path, refused: str | None) -> None:
+    plan = {"keep": [], "remove": [], "quarantined": [], "stopped": "a pause", "refused": refused}
+    code, said = played(
+        tmp_path,
+        yaml.safe_load((TASKS / "report.yml").read_text()),
+        **AGENT,
+        __custody_decided={"summary": "one stays", "findings": []},
+        __custody_found="no finding",
+        __custody_known={"last": {"accepted": None}},
+        __custody_night={"plan": plan, "blocked": None, "compact_reason": "none"},
+    )
+    assert code == (2 if refused else 0), said
+    assert ("let it through: custody.yml with -e agent=acme -e repository=vault1" in said) == bool(
+        refused
+    )
+
+
+def test_status_tells_of_a_plan_that_waits() -> None:
+    tasks = yaml.safe_load((TASKS / "status.yml").read_text())
+    gather = next(one for one in tasks if one["name"].startswith("Gather what is not"))
+    assert "[__custody_known.retention]" in gather["ansible.builtin.set_fact"]["__custody_problems"]
+
+
+def test_what_lets_a_plan_through_once_is_no_misspelt_argument() -> None:
+    begin = yaml.safe_load((ROOT / "playbooks" / "custody.yml").read_text())[0]
+    for name in ("custody_retention_remove_at_most", "custody_retention_floor"):
+        assert misspelt([name], begin["vars"]["custody_arguments"]) == []
