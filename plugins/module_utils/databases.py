@@ -21,7 +21,7 @@ from .look import Cache, mark_of
 from .manifest import printable
 from .privilege import Identity
 from .profile import UNKNOWN
-from .sqlite import ROLLBACK, SIDE_FILES, Questions, matching
+from .sqlite import FACTS, ROLLBACK, SIDE_FILES, Questions, matching
 from .survey import Candidate, Database
 from .walk import open_below
 
@@ -227,7 +227,8 @@ class Databases:
 
     def _key(self, item: HeldDatabase) -> tuple[bytes, bytes]:
         """Cached under a name that no file below the home can have, and by what was asked."""
-        asked = json.dumps(dataclasses.asdict(item.holder.request.questions), sort_keys=True)
+        questions = dataclasses.asdict(item.holder.request.questions)
+        asked = json.dumps([FACTS, questions], sort_keys=True)
         digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
         return (
             b"/database/" + os.fsencode(item.path),
@@ -255,6 +256,7 @@ class Databases:
                 "user_version": item.report.get("user_version"),
                 "application_id": item.report.get("application_id"),
                 "tables": item.report.get("tables", {}),
+                "full_text": item.report.get("full_text", {}),
                 "newest": item.report.get("newest"),
                 "size": records[item.path].size if item.path in records else 0,
             }

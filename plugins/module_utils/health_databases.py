@@ -25,12 +25,24 @@ from .health_files import Home
 from .health_sheet import Sheet, count
 from .privilege import Identity
 from .restore_manifest import RestoreManifest, show
-from .sqlite import Questions, connect, inspect, matching, parse_header, quote
+from .sqlite import (
+    FullText,
+    Questions,
+    connect,
+    full_text_tables,
+    inspect,
+    matching,
+    parse_header,
+    quote,
+    read_schema,
+)
 from .verdict import DATA_PROVEN
 from .walk import open_below
 
 BUSY: Final = 0.2
 ROOM_TO_SPARE: Final = 1.05
+# Of a full-text index; one that is apart is whole, and not in step with the text that it indexes.
+INTACT, DAMAGED, APART, UNKNOWN = "intact", "damaged", "apart", "unknown"
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,12 @@ class Database:
     def tables(self) -> Mapping[str, int]:
         tables = self.facts.get("tables")
         return tables if isinstance(tables, Mapping) else {}
+
+    @property
+    def full_text(self) -> Mapping[str, int]:
+        """Rows of each full-text index; manifests of earlier versions do not tell them."""
+        indexes = self.facts.get("full_text")
+        return indexes if isinstance(indexes, Mapping) else {}
 
     @property
     def rows(self) -> int:
@@ -146,7 +164,7 @@ def examine_copy(path: str, questions: Questions) -> dict[str, Any]:
     try:
         with contextlib.closing(connect(path, "rw", timeout=BUSY)) as connection:
             facts = inspect(connection, questions)
-            facts["full_text"] = full_text(connection)
+            facts["full_text_state"] = full_text_state(connection)
             facts["write"] = write(connection)
             return facts
     except sqlite3.Error as error:
@@ -177,27 +195,41 @@ def examine_live(path: str, questions: Questions) -> dict[str, Any]:
 _KEPT_OPEN: list[sqlite3.Connection] = []
 
 
-def full_text(connection: sqlite3.Connection) -> dict[str, str]:
-    """What each full-text index says of itself; "" is good, "?..." could not be asked."""
-    rows = connection.execute(
-        "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL%'"
-    ).fetchall()
-    found: dict[str, str] = {}
-    for name, sql in rows:
-        if "using fts" not in " ".join(str(sql).lower().split()):
-            continue
-        table = quote(str(name))
-        try:
-            connection.execute("BEGIN")
-            connection.execute(f"INSERT INTO {table}({table}) VALUES ('integrity-check')")
-            found[str(name)] = ""
-        except sqlite3.Error as error:
-            unknown = any(text in str(error) for text in ("no such module", "no such tokenizer"))
-            found[str(name)] = f"?{error}" if unknown else str(error)
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-    return found
+def full_text_state(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    """What each full-text index says of itself: one of the words above, and why."""
+    return {
+        table.name: list(_state_of(connection, table))
+        for table in full_text_tables(read_schema(connection))
+    }
+
+
+def _state_of(connection: sqlite3.Connection, table: FullText) -> tuple[str, str]:
+    """FTS5 compares an index with text that lies elsewhere only when asked with a rank, and FTS4
+    always does. An index may leave out rows on purpose, so this alone is no damage."""
+    name = quote(table.name)
+    check = f"INSERT INTO {name}({name}) VALUES ('integrity-check')"
+    compare = f"INSERT INTO {name}({name}, rank) VALUES ('integrity-check', 1)"
+    problem = _rolled_back(connection, check)
+    if any(text in problem for text in ("no such module", "no such tokenizer")):
+        return UNKNOWN, problem
+    if problem:
+        return (DAMAGED if table.own_content or table.module == "fts5" else APART), problem
+    if table.module == "fts5" and not table.own_content:
+        problem = _rolled_back(connection, compare)
+    return (APART if problem else INTACT), problem
+
+
+def _rolled_back(connection: sqlite3.Connection, statement: str) -> str:
+    """What a statement ends with that leaves nothing behind."""
+    try:
+        connection.execute("BEGIN")
+        connection.execute(statement)
+        return ""
+    except sqlite3.Error as error:
+        return str(error)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def write(connection: sqlite3.Connection) -> str:
@@ -279,7 +311,7 @@ def check_restored(sheet: Sheet, found: Sequence[Found], tolerance: int = 0) -> 
         (_integrity(item) for item in found if item.facts.get("quick_check") != "ok"),
         f"The database is damaged. {earlier}",
     )
-    _check_full_text(sheet, found)
+    _check_full_text(sheet, found, tolerance)
     compare(
         *("database_schema", DATA_PROVEN, "schema", total),
         (_schema(item) for item in found if not item.facts or item.differs("schema_sha256")),
@@ -329,26 +361,47 @@ def _version(item: Found) -> str:
     return f"{item.path}: {', '.join(parts)}" if parts else ""
 
 
-def _check_full_text(sheet: Sheet, found: Sequence[Found]) -> None:
+def _check_full_text(sheet: Sheet, found: Sequence[Found], tolerance: int) -> None:
     indexes = [
-        (item, name, str(problem))
+        (f"{item.path}: {show(name)}", state, why)
         for item in found
-        for name, problem in dict(item.facts.get("full_text") or {}).items()
+        for name, (state, why) in dict(item.facts.get("full_text_state") or {}).items()
     ]
     with sheet.check(
         "database_full_text",
         DATA_PROVEN,
-        f"{count(len(indexes), 'full-text index', 'full-text indexes')} intact",
+        f"{count(len(indexes), 'full-text index', 'full-text indexes')} intact, as archived",
         "Search would miss or fail. Restore again, or rebuild the index with the agent's own tools.",
     ) as draft:
-        bad = [(i, name, why) for i, name, why in indexes if why and not why.startswith("?")]
-        draft.offend(*(f"{item.path}: {name}: {why}" for item, name, why in bad))
-        unknown = [why[1:] for _item, _name, why in indexes if why.startswith("?")]
-        draft.found = f"{len(indexes) - len(bad) - len(unknown)} of {len(indexes)} intact"
+        states = {
+            wanted: [f"{name}: {why}" for name, state, why in indexes if state == wanted]
+            for wanted in (DAMAGED, APART, UNKNOWN)
+        }
+        draft.offend(*states[DAMAGED])
+        for item in found:
+            draft.offend(*_index_offenders(item, tolerance))
+        intact = len(indexes) - len(states[DAMAGED]) - len(states[UNKNOWN])
+        draft.found = f"{intact} of {len(indexes)} intact"
+        if states[APART]:
+            draft.tolerance = "indexes that do not match the text they index, or could not be "
+            draft.tolerance += f"compared with it: {', '.join(states[APART])}"
         if any(item.error for item in found):
             draft.fail("not all databases could be opened")
-        elif unknown:
-            draft.skip(f"this host's SQLite cannot check them: {unknown[0]}")
+        elif states[UNKNOWN]:
+            draft.skip(f"this host's SQLite cannot check them: {states[UNKNOWN][0]}")
+
+
+def _index_offenders(item: Found, tolerance: int) -> Iterator[str]:
+    """The full-text indexes that hold other than what they held when they were archived."""
+    here = Database("", item.facts).full_text
+    for name, rows in item.database.full_text.items():
+        has = here.get(name)
+        if not item.facts or not isinstance(rows, int):
+            continue
+        if not isinstance(has, int):
+            yield f"{item.path}: {show(name)} is gone"
+        elif abs(has - rows) > tolerance:
+            yield f"{item.path}: {show(name)} has an index of {count(has, 'row')}, expected {rows:,}"
 
 
 def check_rows(

@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import fnmatch
 import hashlib
+import re
 import sqlite3
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,14 @@ HEADER_SIZE = 100
 WAL, ROLLBACK = "wal", "rollback"
 SUFFIXES = (".db", ".sqlite", ".sqlite3", ".db3")
 SIDE_FILES = ("-wal", "-shm", "-journal")
+# Raised when inspect() tells more, so that nobody goes by what an earlier version remembered.
+FACTS = 2
 _OUTSIDE_LIMIT = 1000
+_FULL_TEXT = re.compile(r"CREATE VIRTUAL TABLE\b.*?\bUSING\s+[\"'`\[]?(fts[345])\b", re.I | re.S)
+_FULL_TEXT_PARTS = (
+    *("content", "data", "idx", "docsize", "config"),  # of FTS5
+    *("segments", "segdir", "stat"),  # of FTS3 and FTS4, with content and docsize
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +48,21 @@ class Questions:
 
     newest: tuple[Mapping[str, Any], ...] = ()
     outside: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class FullText:
+    """A full-text table, and the tables in which its module keeps what is in it."""
+
+    name: str
+    module: str
+    parts: tuple[str, ...]
+
+    @property
+    def own_content(self) -> str:
+        """The table with the text itself; "" where the text lies elsewhere or was not kept."""
+        content = f"{self.name}_content"
+        return content if content in self.parts else ""
 
 
 def parse_header(data: bytes) -> Header | None:
@@ -92,16 +115,24 @@ def inspect(connection: sqlite3.Connection, questions: Questions) -> dict[str, A
     report["user_version"] = _pragma(connection, "user_version")
     report["application_id"] = _pragma(connection, "application_id")
     try:
-        schema = connection.execute(
-            "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
-        ).fetchall()
+        schema = read_schema(connection)
     except sqlite3.Error as error:
         return {**report, "quick_check": str(error), "schema_sha256": "", "tables": {}}
     report["schema_sha256"] = schema_hash(schema)
-    report["tables"] = {name: _count(connection, name) for name in ordinary_tables(schema)}
+    report["tables"] = {name: _count(connection, name) for name in tables_with_data(schema)}
+    report["full_text"] = {
+        table.name: _count_all(connection, table.parts) for table in full_text_tables(schema)
+    }
     report["newest"] = _newest(connection, questions.newest)
     report["outside"] = _outside(connection, questions.outside)
     return report
+
+
+def read_schema(connection: sqlite3.Connection) -> list[Sequence[Any]]:
+    """The rows (type, name, tbl_name, sql) of the schema, in the order in which it is hashed."""
+    return connection.execute(
+        "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+    ).fetchall()
 
 
 def schema_hash(schema: Sequence[Sequence[Any]]) -> str:
@@ -114,19 +145,39 @@ def schema_hash(schema: Sequence[Sequence[Any]]) -> str:
     return digest.hexdigest()
 
 
-def ordinary_tables(schema: Sequence[Sequence[Any]]) -> list[str]:
-    """The tables that hold data of their own: no virtual table, none that shadows one."""
-    tables = {str(row[1]): str(row[3] or "") for row in schema if row[0] == "table"}
-    virtual = [
+def tables_with_data(schema: Sequence[Sequence[Any]]) -> list[str]:
+    """The tables that hold data of their own: no virtual table and none that shadows one, but for
+    the text of a full-text table that keeps it itself."""
+    tables = _tables(schema)
+    virtual = {
         name for name, sql in tables.items() if sql[:40].upper().startswith("CREATE VIRTUAL")
-    ]
+    }
+    full_text = {table.name: table for table in full_text_tables(schema)}
+    parts = {part for table in full_text.values() for part in table.parts}
+    others = tuple(f"{name}_" for name in virtual if name not in full_text)
     return sorted(
         name
         for name in tables
-        if name not in virtual
-        and not name.startswith("sqlite_")
-        and not any(name.startswith(f"{owner}_") for owner in virtual)
+        if name in {table.own_content for table in full_text.values()}
+        or not (name in virtual or name in parts or name.startswith(("sqlite_", *others)))
     )
+
+
+def full_text_tables(schema: Sequence[Sequence[Any]]) -> list[FullText]:
+    """The full-text tables of a schema, with those of their parts that are there."""
+    tables = _tables(schema)
+    found = []
+    for name, sql in tables.items():
+        made = _FULL_TEXT.match(sql)
+        if made:
+            parts = (f"{name}_{part}" for part in _FULL_TEXT_PARTS)
+            there = tuple(part for part in parts if part in tables)
+            found.append(FullText(name, made.group(1).lower(), there))
+    return found
+
+
+def _tables(schema: Sequence[Sequence[Any]]) -> dict[str, str]:
+    return {str(row[1]): str(row[3] or "") for row in schema if row[0] == "table"}
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int | None:
@@ -149,6 +200,12 @@ def _count(connection: sqlite3.Connection, table: str) -> int | None:
         return int(connection.execute(f"SELECT count(*) FROM {quote(table)}").fetchone()[0])
     except sqlite3.Error:
         return None
+
+
+def _count_all(connection: sqlite3.Connection, tables: Sequence[str]) -> int | None:
+    counts = [_count(connection, table) for table in tables]
+    known = [rows for rows in counts if rows is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _newest(

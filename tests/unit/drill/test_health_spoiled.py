@@ -21,7 +21,7 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.evidence_record im
 from ansible_collections.lifeboat.agents.plugins.module_utils.health import Health
 
 from .test_facts import RAW
-from .world import World, build, make_kanban, make_state
+from .world import World, build, describe, make_kanban, make_state
 
 
 @pytest.fixture
@@ -240,6 +240,29 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str, str, int]] = {
         lambda home: execute(home / "state.db", "DELETE FROM messages_fts_data WHERE id > 10"),
         *("database_full_text", "state.db: messages_fts", 3),
     ),
+    "full-text index emptied": (
+        lambda home: execute(
+            home / "state.db", "INSERT INTO messages_fts (messages_fts) VALUES ('delete-all')"
+        ),
+        *("database_full_text", "state.db: messages_fts has an index of 3 rows, expected 4", 3),
+    ),
+    "full-text index emptied, its list of documents kept": (
+        lambda home: execute(
+            home / "state.db",
+            *("CREATE TEMP TABLE kept AS SELECT * FROM messages_fts_docsize",),
+            "INSERT INTO messages_fts (messages_fts) VALUES ('delete-all')",
+            "INSERT INTO messages_fts_docsize SELECT * FROM kept",
+        ),
+        *("database_full_text", "state.db: messages_fts has an index of", 3),
+    ),
+    "a full-text table emptied that holds the only copy": (
+        lambda home: execute(home / "kanban.db", "DELETE FROM notes"),
+        *("database_rows", "kanban.db: notes_content has 0 rows, expected 3", 3),
+    ),
+    "a row lost of an FTS4 table that holds the only copy": (
+        lambda home: execute(home / "kanban.db", "DELETE FROM letters"),
+        *("database_rows", "kanban.db: letters_content has 0 rows, expected 1", 3),
+    ),
     "SOUL.md missing": (lambda home: (home / "SOUL.md").unlink(), "entries_present", "SOUL.md", 0),
     "SOUL.md emptied": (lambda home: write(home / "SOUL.md", ""), "content", "SOUL.md: empty", 0),
     "SOUL.md altered, same size": (
@@ -367,6 +390,91 @@ def test_spoiled(world: World, name: str) -> None:
 
 def test_there_are_enough_ways() -> None:
     assert len(SPOILED) >= 25
+
+
+INDEXED = "CREATE TABLE pages (id INTEGER PRIMARY KEY, body TEXT)"
+HONEST: dict[str, tuple[str, ...]] = {
+    "an index that leaves out rows on purpose": (
+        *("CREATE VIRTUAL TABLE found USING fts5(body, content='pages', content_rowid='id')",),
+        "INSERT INTO found (rowid, body) SELECT id, body FROM pages WHERE id = 1",
+    ),
+    "an FTS4 index that leaves out rows on purpose": (
+        "CREATE VIRTUAL TABLE found USING fts4(content='pages', body)",
+        "INSERT INTO found (docid, body) SELECT id, body FROM pages WHERE id = 1",
+    ),
+    "an index of a table that is gone": (
+        *("CREATE VIRTUAL TABLE found USING fts5(body, content='gone')",),
+        "INSERT INTO found (rowid, body) VALUES (1, 'one')",
+    ),
+    "an index of more than its content column": (
+        *("CREATE VIRTUAL TABLE found USING fts5(body, content='pages', content_rowid='id')",),
+        "INSERT INTO found (rowid, body) SELECT id, body || ' and tools' FROM pages",
+    ),
+    "an FTS4 index without its text": (
+        "CREATE VIRTUAL TABLE found USING fts4(content='', body)",
+        "INSERT INTO found (docid, body) VALUES (1, 'one')",
+    ),
+}
+IN_STEP: dict[str, tuple[str, ...]] = {
+    "an index of a view": (
+        "CREATE VIEW short AS SELECT id, body FROM pages WHERE id = 1",
+        *("CREATE VIRTUAL TABLE found USING fts5(body, content='short', content_rowid='id')",),
+        "INSERT INTO found (rowid, body) SELECT id, body FROM short",
+    ),
+    "an index without its text": (
+        "CREATE VIRTUAL TABLE found USING fts5(body, content='')",
+        "INSERT INTO found (rowid, body) VALUES (1, 'one')",
+    ),
+    "an index without sizes": (
+        "CREATE VIRTUAL TABLE found USING fts5(body, content='pages', content_rowid='id',"
+        " columnsize=0)",
+        "INSERT INTO found (rowid, body) SELECT id, body FROM pages",
+    ),
+    "a table of its own text": (
+        "CREATE VIRTUAL TABLE found USING fts5(body, kind UNINDEXED, tokenize='trigram')",
+        "INSERT INTO found SELECT body, 'page' FROM pages WHERE id = 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["counted", "before it was counted"])
+@pytest.mark.parametrize("name", [*HONEST, *IN_STEP])
+def test_an_index_as_the_agent_made_it_is_no_alarm(world: World, name: str, known: bool) -> None:
+    path = world.home / "kanban.db"
+    pages = "INSERT INTO pages (body) VALUES ('one'), ('two')"
+    execute(path, INDEXED, pages, *(HONEST.get(name) or IN_STEP[name]))
+    world.manifest["databases"][1] = describe(path, "kanban.db")
+    if not known:
+        forget_full_text(world)
+    health = world.examine()
+    assert health.healthy, health.summary
+    assert verdict(health) == ("proven", 0)
+    [check] = [check for check in health.checks if check.name == "database_full_text"]
+    assert ("kanban.db: found: " in check.tolerance) == (name in HONEST)
+
+
+def forget_full_text(world: World) -> None:
+    """The manifest as versions wrote it that did not look at full-text tables."""
+    for database in world.manifest["databases"]:
+        del database["full_text"]
+        for name in ("notes_content", "letters_content", "found_content"):
+            database["tables"].pop(name, None)
+
+
+def test_a_manifest_that_does_not_count_full_text_is_taken_as_it_is(world: World) -> None:
+    forget_full_text(world)
+    assert world.examine().healthy
+    execute(
+        world.home / "state.db", "INSERT INTO messages_fts (messages_fts) VALUES ('delete-all')"
+    )
+    [check] = [c for c in world.examine().checks if c.name == "database_full_text"]
+    assert "state.db: messages_fts: " in check.tolerance, "named, where it cannot be judged"
+
+
+@pytest.mark.parametrize("stranger", ["x", 5, ["messages_fts"], {"messages_fts": "many"}, None])
+def test_a_count_that_is_none_is_no_crash(world: World, stranger: Any) -> None:
+    world.manifest["databases"][0]["full_text"] = stranger
+    assert world.examine().healthy
 
 
 def test_the_original_is_not_touched_by_a_damaged_database(world: World) -> None:

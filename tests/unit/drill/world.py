@@ -110,6 +110,10 @@ def make_kanban(path: Path) -> None:
         connection.executescript(
             "CREATE TABLE tasks (id INTEGER PRIMARY KEY, title TEXT);"
             "INSERT INTO tasks (title) VALUES ('one'), ('two');"
+            "CREATE VIRTUAL TABLE notes USING fts5(body);"
+            "INSERT INTO notes VALUES ('alpha'), ('beta'), ('gamma');"
+            "CREATE VIRTUAL TABLE letters USING fts4(body);"
+            "INSERT INTO letters VALUES ('dear all');"
         )
 
 

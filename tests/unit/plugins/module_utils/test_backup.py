@@ -28,15 +28,18 @@ import pytest
 
 from ansible_collections.lifeboat.agents.plugins.module_utils import (
     assemble,
+    databases,
     look,
     quick_list,
     report,
+    sqlite,
     targets,
 )
 from ansible_collections.lifeboat.agents.plugins.module_utils.backup import Backup
 from ansible_collections.lifeboat.agents.plugins.module_utils.borg import Access, Borg
 from ansible_collections.lifeboat.agents.plugins.module_utils.databases import Databases
 from ansible_collections.lifeboat.agents.plugins.module_utils.errors import CouldNotRun
+from ansible_collections.lifeboat.agents.plugins.module_utils.hold import Holder
 from ansible_collections.lifeboat.agents.plugins.module_utils.home_audit import audit
 from ansible_collections.lifeboat.agents.plugins.module_utils.profile import load
 from ansible_collections.lifeboat.agents.plugins.module_utils.secrets import MARKER
@@ -110,7 +113,12 @@ def test_a_home_comes_back(box: Box) -> None:
     assert found["other.db"]["stored"] == "database"
     assert found[""]["type"] == "directory"
     databases = {database["path"]: database for database in manifest["databases"]}
-    assert databases["state.db"]["tables"] == {"messages": 50, "sessions": 1}
+    assert databases["state.db"]["tables"] == {
+        "messages": 50,
+        "messages_fts_content": 0,
+        "sessions": 1,
+    }
+    assert databases["state.db"]["full_text"]["messages_fts"] > 0
     assert (databases["state.db"]["method"], databases["other.db"]["method"]) == ("main", "backup")
     assert databases["state.db"]["newest"]["time"] == "2023-11-14T22:14:09Z"
     assert {"path": "/srv/project", "source": "state.db:sessions.cwd"} in manifest["outside"]
@@ -283,6 +291,25 @@ def test_an_unchanged_home_is_not_read_again(box: Box, monkeypatch: pytest.Monke
     assert first["result"] == second["result"] == "success"
     manifests = [box.manifest(box.extract(status)) for status in (first, second)]
     assert manifests[0]["databases"] == manifests[1]["databases"]
+
+
+def test_what_an_earlier_version_remembers_of_a_database_is_asked_again(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_database(box.home / "state.db")
+    report = Holder.report
+
+    def less(self: Holder, meanwhile: Any) -> dict[str, Any]:
+        facts = report(self, meanwhile)
+        return {name: value for name, value in facts.items() if name != "full_text"}
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(databases, "FACTS", sqlite.FACTS - 1)
+        earlier.setattr(Holder, "report", less)
+        first = box.manifest(box.extract(box.backup()))
+    assert first["databases"][0]["full_text"] == {}
+    second = box.manifest(box.extract(box.backup()))
+    assert set(second["databases"][0]["full_text"]) == {"messages_fts"}
 
 
 def test_two_repositories_and_one_that_fails(tmp_path: Path) -> None:

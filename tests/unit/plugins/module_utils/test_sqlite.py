@@ -39,7 +39,7 @@ def test_inspect(tmp_path: Path) -> None:
     )
     assert report["quick_check"] == "ok"
     assert (report["user_version"], report["application_id"]) == (22, 7)
-    assert report["tables"] == {"messages": 50, "sessions": 1}  # no virtual and no shadow table
+    assert report["tables"] == {"messages": 50, "messages_fts_content": 0, "sessions": 1}
     assert report["newest"] == {
         "table": "messages",
         "column": "at",
@@ -68,6 +68,41 @@ def test_the_schema_hash_changes_with_the_schema_only(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE more (a)")
     connection.close()
     assert current() != first
+
+
+def test_a_full_text_table_counts_by_the_text_that_it_alone_holds(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        """CREATE TABLE pages (id INTEGER PRIMARY KEY, body TEXT);
+        INSERT INTO pages (body) VALUES ('one'), ('two');
+        CREATE VIRTUAL TABLE notes USING fts5(body); INSERT INTO notes VALUES ('a'), ('b');
+        CREATE TABLE notes_tags (tag TEXT); INSERT INTO notes_tags VALUES ('t');
+        CREATE VIRTUAL TABLE "odd name" USING FTS4 (body); INSERT INTO "odd name" VALUES ('a');
+        CREATE VIRTUAL TABLE found USING fts5(body, content='pages', content_rowid='id');
+        INSERT INTO found (found) VALUES ('rebuild');
+        CREATE VIRTUAL TABLE boxes USING rtree(id, low, high); INSERT INTO boxes VALUES (1, 2, 3);
+        """
+    )
+    connection.close()
+    connection = sqlite.connect(str(path), "ro", timeout=1)
+    report = sqlite.inspect(connection, Questions())
+    assert report["tables"] == {
+        "pages": 2,
+        "notes_content": 2,
+        "notes_tags": 1,
+        "odd name_content": 1,
+    }
+    indexes = report["full_text"]
+    assert set(indexes) == {"found", "notes", "odd name"}
+    connection.close()
+    with sqlite3.connect(path) as writing:
+        writing.execute("INSERT INTO found (found) VALUES ('delete-all')")
+    writing.close()
+    connection = sqlite.connect(str(path), "ro", timeout=1)
+    emptied = sqlite.inspect(connection, Questions())["full_text"]
+    assert emptied["found"] < indexes["found"]
+    assert emptied["notes"] == indexes["notes"]
 
 
 def test_questions_about_what_is_not_there_are_no_error(tmp_path: Path) -> None:
