@@ -29,7 +29,7 @@ KINDS = (
     "seen",  # an archive was seen for the first time
     "quarantined",  # an archive that does not count, and why
     "released",  # an operator says that a quarantined archive counts after all
-    "mark",  # an accepted state
+    "mark",  # an accepted state; ends what is pending since "deleting", and nothing else does
     "finding",  # what an audit or a comparison found: nothing is deleted until resolved
     "resolved",  # an operator or a rollback dealt with the findings so far
     "deleting",  # about to delete these archives
@@ -224,7 +224,7 @@ class View:
     mark: dict[str, Any] | None = None
     marked: str | None = None
     findings: list[dict[str, Any]] = field(default_factory=list)
-    deleting: list[str] = field(default_factory=list)  # ids: begun, not known to be finished
+    deleting: list[str] = field(default_factory=list)  # ids: begun, not accepted yet
     last_deletion: str | None = None
     last_compaction: str | None = None
     last_check: dict[str, str] = field(default_factory=dict)
@@ -286,6 +286,7 @@ def _released(result: View, line: Line) -> None:
 
 def _mark(result: View, line: Line) -> None:
     result.mark, result.marked = dict(line.data), line.time
+    result.deleting = []
 
 
 def _finding(result: View, line: Line) -> None:
@@ -307,7 +308,6 @@ def _deleting(result: View, line: Line) -> None:
 def _removed(result: View, line: Line) -> None:
     for entry in line.data["archives"]:
         _change(result, entry["id"], state=REMOVED, reason=entry.get("reason", ""))
-    result.deleting = []
     if line.data["archives"]:
         result.last_deletion = line.time
 

@@ -5,15 +5,23 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ansible_collections.lifeboat.agents.plugins.module_utils import ledger
+from ansible_collections.lifeboat.agents.plugins.module_utils.ledger import Ledger
 from ansible_collections.lifeboat.agents.plugins.module_utils.verdict import classify_failure
-from ansible_collections.lifeboat.agents.tests.unit.custody.nights import Custody, ModuleFailed
+from ansible_collections.lifeboat.agents.tests.unit.custody.nights import (
+    TOLD,
+    Custody,
+    ModuleFailed,
+)
 from ansible_collections.lifeboat.agents.tests.unit.custody.support import World, tree
 from ansible_collections.lifeboat.agents.tests.unit.custody.test_audit import attack
 from ansible_collections.lifeboat.agents.tests.unit.custody.test_serve import (
@@ -240,6 +248,61 @@ def test_custody_killed_between_any_two_steps(world: World, step: str) -> None:
     said = custody.ledger()
     assert set(said["names"]) == set(world.archives().values())
     assert said["deleting"] == []
+
+
+def ledger_of(custody: Custody) -> Path:
+    return custody.directory / "acme" / "vault1.jsonl"
+
+
+@pytest.fixture
+def accepted(custody: Custody) -> list[bytes]:
+    """The lines of a ledger whose last night deleted; the next morning has come."""
+    for _unused in range(2):
+        next_night(custody)
+        custody.night()
+    next_night(custody)
+    lines = ledger_of(custody).read_bytes().splitlines(keepends=True)
+    kinds = [json.loads(line)["kind"] for line in lines]
+    assert kinds[kinds.index("deleting") :] == ["deleting", "checked", "checked", "removed", "mark"]
+    return lines
+
+
+def test_a_night_cut_off_at_any_byte_of_its_last_write(
+    custody: Custody, accepted: list[bytes]
+) -> None:
+    """The disk of the ledger was full, or the power went: never a finding the next night."""
+    whole = b"".join(accepted)
+    listed = custody.archives()["archives"]
+    book = Ledger(ledger_of(custody), "acme", "vault1")
+    clean = {}
+    for cut in range(len(b"".join(accepted[:-4])), len(whole) + 1):
+        ledger_of(custody).write_bytes(whole[:cut])
+        known = ledger.view(book.read())
+        if known.head["sequence"] in clean:
+            continue  # a part of a line says no more than none of it
+        audit = custody.audit(mark=known.mark)
+        said = custody.ledger(
+            state="watched", repository_id=custody.repository_id, archives=listed,
+            audit={**{name: audit[name] for name in TOLD}, "archive_times": custody.arrived},
+            head=audit["head"], check_mode=True, **custody.settings,
+        )  # fmt: skip
+        clean[known.head["sequence"]] = audit["clean"]
+        assert said["findings"] == [], cut
+        assert said["night"]["blocked"] is None, cut
+    assert list(clean.values()) == [False, False, False, False, True]
+
+
+@pytest.mark.parametrize("left", [50, -50], ids=["in the mark", "in removed"])
+def test_a_night_after_a_torn_write(custody: Custody, accepted: list[bytes], left: int) -> None:
+    whole = b"".join(accepted[:-1])
+    torn = whole[:left] if left < 0 else whole + accepted[-1][:left]
+    ledger_of(custody).write_bytes(torn)
+    for _unused in range(2):
+        assert custody.night()["findings"] == []
+        next_night(custody)
+    said = custody.ledger()
+    assert said["deleting"] == []
+    assert len(said["names"]) == 2
 
 
 def test_a_deletion_by_the_box_hidden_behind_a_killed_run(custody: Custody) -> None:
