@@ -48,6 +48,7 @@ def gather(raw: Mapping[str, Any]) -> Facts:
             "production": {
                 "newest": _mapping(production, "newest").get("time"),
                 "asked": bool(_mapping(raw, "audit")),
+                "silent": _silent(production, before),
             },
             "drift": drift(_mapping(raw, "audit"), production, before, manifest, entry, settings),
             "failure": failure(raw),
@@ -56,6 +57,14 @@ def gather(raw: Mapping[str, Any]) -> Facts:
             "required_level": required_level(raw),
         }
     )
+
+
+def _silent(production: Mapping[str, Any], restored: Mapping[str, Any]) -> list[str]:
+    """Databases that tell their newest time in the restored home, and no time in the live one."""
+    if not production.get("checks"):
+        return []
+    live, back = (_mapping(home, "contents").get("dated") or () for home in (production, restored))
+    return sorted({str(path) for path in back} - {str(path) for path in live})
 
 
 def _mapping(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:

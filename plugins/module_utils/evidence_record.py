@@ -18,6 +18,7 @@ from .evidence_drift import ARCHIVE, PRODUCTION
 from .verdict import (
     ANSWERS,
     FAILED,
+    OFFENDERS_SHOWN,
     PASSED,
     SKIPPED,
     Check,
@@ -34,6 +35,8 @@ from .verdict import (
 RTO_PHASES: Final = ("provision", "install", "extract", "verify", "start")
 PHASES: Final = ("provision", "install", "identity", "check", "extract", "verify", "fence", "start")
 LISTED: Final = 100
+CLOCKS_DIFFER: Final = 300.0
+NIGHT: Final = 86400.0
 DIRECTIONS: Final = (PRODUCTION, ARCHIVE)
 
 
@@ -119,7 +122,7 @@ def compose(facts: Facts, history: Sequence[Record] = (), *, finished: str = "")
         "failure": None if facts.failure is None else facts.failure.as_dict(),
         "phases": _phases(facts.phases),
         "objectives": {item.name: item.as_dict() for item in objectives},
-        "drift": since(facts.drift, history),
+        "drift": since([*facts.drift, *_beyond(facts)], history),
         "production_asked": bool(facts.production.get("asked")),
         "to_be_supplied": list(facts.manifest.get("to_be_supplied") or ())[:LISTED],
         "environment": list(facts.manifest.get("environment") or ())[:LISTED],
@@ -198,23 +201,80 @@ def _rto(facts: Facts) -> Objective:
 def _rpo(facts: Facts) -> Objective:
     """How much a loss at the start of the drill would have cost."""
     target = _target(facts, "rpo_target")
+    judged = str(facts.drill.get("selection") or "latest") == "latest"
     started = str(facts.drill.get("started") or "")
-    selection = str(facts.drill.get("selection") or "latest")
+    archived = str(facts.archive.get("time") or "")
     newest = str(facts.newest.get("time") or "")
-    if newest:
-        live = str(facts.production.get("newest") or "")
-        reference = live or started
-        basis = f"newest data in the restored databases, {newest}, against "
-        basis += f"the live agent's, {live}" if live else f"the start of the drill, {started}"
-        measured = age(newest, reference)
-    else:
-        measured = age(str(facts.archive.get("time") or ""), started)
+    measured = age(archived, started)
+    if measured is not None and measured < -CLOCKS_DIFFER:
+        basis = f"not measured: the archive says it is of {archived}, after the start of the drill"
+        return Objective("rpo", target, None, basis, judged=judged and facts.failure is None)
+    if not newest:
         basis = "time of the archive: the restored databases tell no time of their own"
+    elif _is_ahead(facts):
+        basis = f"time of the archive: the newest data in the restored databases, {newest}, "
+        basis += "is later than that, and is not believed"
+    else:
+        reference, against = _reference(facts, target)
+        basis = f"newest data in the restored databases, {newest}, against {against}"
+        measured = age(newest, reference)
     if measured is None:
         return Objective("rpo", target, None, "not measured: nothing was restored", judged=False)
-    if selection != "latest":
+    if not judged:
         basis += "; not judged, since an older archive was asked for"
-    return Objective("rpo", target, max(0.0, measured), basis, judged=selection == "latest")
+    return Objective("rpo", target, max(0.0, measured), basis, judged=judged)
+
+
+def _is_ahead(facts: Facts) -> bool:
+    """Whether the restored databases tell a time at which their archive was long made."""
+    made = str(facts.archive.get("time") or facts.drill.get("started") or "")
+    ahead = age(made, str(facts.newest.get("time") or ""))
+    return ahead is not None and ahead > CLOCKS_DIFFER
+
+
+def _reference(facts: Facts, target: float | None) -> tuple[str, str]:
+    """What the restored data is measured against, and how to say so.
+
+    The live agent can say that it was idle since. That is a claim of a box that may have been
+    taken over, so it is worth something only while its backups go on.
+    """
+    started = str(facts.drill.get("started") or "")
+    live = str(facts.production.get("newest") or "")
+    newest = str(facts.newest.get("time") or "")
+    archive_age = age(str(facts.archive.get("time") or ""), started)
+    silent = [str(path) for path in facts.production.get("silent") or ()]
+    against = f"the start of the drill, {started}"
+    later, before_start = age(newest, live), age(live, started)
+    if silent:
+        refused = f"it tells no time of {', '.join(silent[:OFFENDERS_SHOWN])}"
+    elif not live:
+        return started, against
+    elif later is None or before_start is None:
+        refused = "its answer is no time"
+    elif later < 0:
+        refused = f"its newest data, {live}, is older than what was restored"
+    elif before_start < 0:
+        return started, against
+    elif archive_age is None or archive_age > (target or 0.0) + NIGHT:
+        refused = "an idle agent is backed up as well, and the archive is too old for that"
+    else:
+        return live, f"the live agent's, {live}"
+    return started, f"{against}; not against the live agent's, since {refused}"
+
+
+def _beyond(facts: Facts) -> list[Mapping[str, Any]]:
+    """A finding, where the restored data is of a time after its archive's."""
+    if not _is_ahead(facts):
+        return []
+    newest, source = facts.newest.get("time"), facts.newest.get("source")
+    return [
+        {
+            "direction": ARCHIVE,
+            "what": "data that is newer than its archive",
+            "where": f"{source}: {newest}",
+            "todo": "Look at these rows and at the clock of the box: its RPO cannot be told by them.",
+        }
+    ]
 
 
 def _not_compared(facts: Facts) -> list[tuple[str, str]]:

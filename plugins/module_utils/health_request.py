@@ -208,6 +208,7 @@ class Examination:
             "entries": len(self.home.entries),
             "tops": [shown(name) for name in tops[:TOPS_SHOWN]],
             "databases": [item.path for item in self.databases],
+            "dated": [item.path for item in self.databases if item.newest],
         }
 
     def drift(self) -> list[Mapping[str, str]]:

@@ -240,7 +240,7 @@ installed_version:
 contents:
   description:
     - The home in outline, to compare a live home with an archived one. The number of C(entries),
-      the names of the C(tops) and the C(databases).
+      the names of the C(tops) and the C(databases), and of those the C(dated) ones, which tell a newest time.
   type: dict
   returned: always
 seconds:

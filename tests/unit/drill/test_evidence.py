@@ -38,7 +38,16 @@ def key() -> str:
 
 
 def record(facts: dict[str, Any], day: int = 1) -> dict[str, Any]:
-    changed = {**facts, "drill": {**facts["drill"], "started": f"2026-11-{day:02}T21:00:00Z"}}
+    def moved(part: str, **times: str) -> dict[str, Any]:
+        return {**facts[part], **times}
+
+    newest = facts["newest"]["time"].replace("2026-11-22", f"2026-11-{day:02}")
+    changed = {
+        **facts,
+        "drill": moved("drill", started=f"2026-11-{day:02}T21:00:00Z"),
+        "archive": moved("archive", time=f"2026-11-{day:02}T20:00:00Z"),
+        "newest": moved("newest", time=newest),
+    }
     return compose(Facts.from_dict(changed), finished="2026-11-22T21:02:00Z")
 
 
@@ -241,6 +250,87 @@ def test_an_idle_agent_does_not_miss_its_rpo(facts: dict[str, Any]) -> None:
     found = record(facts, 22)
     assert found["objectives"]["rpo"]["measured"] == 0.0
     assert found["verdict"]["result"] == "proven"
+
+
+STARTED, RESTORED, ARCHIVED = (
+    f"2026-11-22T{time}Z" for time in ("21:00:00", "19:59:00", "20:00:00")
+)
+HOUR = 3600.0
+
+# What the live agent answers, what differs in the archive, the RPO, whether it is met, and why.
+RPOS: dict[str, tuple[dict[str, Any], dict[str, str], float | None, bool, str]] = {
+    "not asked": ({}, {}, 61 * 60, False, "the start of the drill"),
+    "idle": ({"newest": RESTORED}, {}, 0.0, True, "against the live agent's"),
+    "busy": ({"newest": "2026-11-22T20:29:00Z"}, {}, 30 * 60, True, "against the live agent's"),
+    "busy during the drill": (
+        *({"newest": "2026-11-22T21:01:00Z"}, {}),
+        *(61 * 60, False, "the start of the drill"),
+    ),
+    "older than what was restored": (
+        *({"newest": "2026-11-21T00:00:00Z"}, {}),
+        *(61 * 60, False, "its newest data, 2026-11-21T00:00:00Z, is older than what was restored"),
+    ),
+    "an answer that is no time": (
+        *({"newest": "yesterday"}, {}),
+        *(61 * 60, False, "its answer is no time"),
+    ),
+    "a database in error": (
+        *({"newest": RESTORED, "silent": ["state.db"]}, {}),
+        *(61 * 60, False, "it tells no time of state.db"),
+    ),
+    "no database left that tells a time": (
+        *({"silent": ["state.db"]}, {}),
+        *(61 * 60, False, "it tells no time of state.db"),
+    ),
+    "claims to be idle while no backup came for three months": (
+        {"newest": "2026-08-22T19:59:00Z"},
+        {"newest": "2026-08-22T19:59:00Z", "time": "2026-08-22T20:00:00Z"},
+        *(92 * 24 * HOUR + 61 * 60, False, "the archive is too old for that"),
+    ),
+    "idle, and the archive is of last night": (
+        *({"newest": "2026-10-01T00:00:00Z"},),
+        {"newest": "2026-10-01T00:00:00Z", "time": "2026-11-21T20:30:00Z"},
+        *(0.0, True, "against the live agent's"),
+    ),
+    "a row of the future": (
+        *({"newest": "2099-01-01T00:00:00Z"}, {"newest": "2099-01-01T00:00:00Z"}),
+        *(HOUR, True, "2099-01-01T00:00:00Z, is later than that, and is not believed"),
+    ),
+    "a row of the future in an old archive": (
+        *({"newest": "2026-11-22T20:59:59Z"},),
+        {"newest": "2026-11-22T20:59:59Z", "time": "2026-08-22T20:00:00Z"},
+        *(92 * 24 * HOUR + HOUR, False, "is later than that, and is not believed"),
+    ),
+    "a row of just after the archive": (
+        *({}, {"newest": "2026-11-22T20:04:00Z"}),
+        *(56 * 60, True, "the start of the drill"),
+    ),
+    "an archive of the future": (
+        *({"newest": RESTORED}, {"time": "2026-11-22T22:00:00Z"}),
+        *(None, False, "after the start of the drill"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RPOS)
+def test_what_the_live_agent_says_cannot_hide_a_loss(facts: dict[str, Any], name: str) -> None:
+    production, archive, measured, met, basis = RPOS[name]
+    facts["agent"]["rpo_target"] = "1h"
+    facts["drill"]["started"] = STARTED
+    facts["production"] = {"asked": True, **production}
+    facts["newest"]["time"] = archive.get("newest", RESTORED)
+    facts["archive"]["time"] = archive.get("time", ARCHIVED)
+    found = compose(Facts.from_dict(facts))
+    rpo = found["objectives"]["rpo"]
+    assert (rpo["measured"], rpo["met"]) == (measured, met)
+    assert basis in rpo["basis"]
+    assert (found["verdict"]["result"] == "proven") == met
+    ahead = [
+        item for item in found["drift"] if item["what"] == "data that is newer than its archive"
+    ]
+    assert [item["where"] for item in ahead] == (
+        [f"state.db messages.timestamp: {archive['newest']}"] if "row of the future" in name else []
+    )
 
 
 def test_an_older_archive_is_not_judged_by_its_age(facts: dict[str, Any]) -> None:

@@ -110,6 +110,19 @@ def test_a_whole_drill_is_proven(raw: dict[str, Any]) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("live", "basis"), [(["state.db"], "live agent's, 2026"), ([], "no time of")]
+)
+def test_a_live_agent_whose_database_tells_no_time_explains_no_gap(
+    raw: dict[str, Any], live: list[str], basis: str
+) -> None:
+    raw["health"][0]["contents"]["dated"] = ["state.db"]
+    raw["production"] = health(
+        "production", 4, newest={"time": "2026-11-22T19:59:00Z"}, contents={"dated": live}
+    )
+    assert basis in compose(gather(raw))["objectives"]["rpo"]["basis"]
+
+
 def test_a_rehearsal_is_never_proven(raw: dict[str, Any]) -> None:
     raw["drill"]["rehearsal"] = "harm.yml"
     record = compose(gather(raw))

@@ -177,6 +177,24 @@ def test_production_is_read_only_and_needs_no_manifest(world: World) -> None:
     assert health.newest["time"] == "2025-11-22T08:26:40Z"
 
 
+@pytest.mark.parametrize("harm", ["damaged", "cut short", "gone", "emptied"])
+def test_a_live_database_that_tells_no_time_is_not_among_the_dated(world: World, harm: str) -> None:
+    path = world.home / "state.db"
+    assert world.examine().contents["dated"] == ["state.db"]
+    assert world.examine("production", manifest="").contents["dated"] == ["state.db"]
+    if harm == "damaged":
+        path.write_bytes(path.read_bytes()[:100] + b"\xff" * 40000)
+    elif harm == "cut short":
+        os.truncate(path, 100)
+    elif harm == "gone":
+        path.unlink()
+    else:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DELETE FROM messages")
+            connection.commit()
+    assert world.examine("production", manifest="").contents["dated"] == []
+
+
 def test_production_finds_what_is_wrong(world: World) -> None:
     (world.home / ".env").write_text("API_KEY=x")
     (world.home / ".env").chmod(0o644)
