@@ -97,7 +97,8 @@ def _restored(examination: Examination) -> None:
         timeout=max(request.timeout, 1800.0),
     )
     check_restored(sheet, examination.databases, request.thresholds.rows_tolerance)
-    check_findings(sheet, manifest, home, examination.scanner)
+    limit = request.thresholds.scan_limit
+    check_findings(sheet, manifest, home, examination.scanner, limit)
     if request.only:
         return
     check_pairings(sheet, manifest, home, Places.of_pairings(request.profile))

@@ -20,7 +20,7 @@ from .health_account import HealthError
 from .health_sheet import Sheet, count
 from .privilege import Identity
 from .restore_manifest import Entry, RestoreManifest, show
-from .secrets import Scanner, is_text
+from .secrets import TEXT_HEAD, Scanner, is_text
 from .sqlite import SIDE_FILES
 from .verdict import DATA_PROVEN, EXTRACTED
 from .walk import Entry as Walked
@@ -57,6 +57,7 @@ class Home:
     troubles: list[Trouble] = field(default_factory=list)
     findings: list[tuple[str, str, int]] = field(default_factory=list)
     scanned: int = 0
+    too_large: list[str] = field(default_factory=list)  # text that was not scanned
 
     def close(self) -> None:
         os.close(self.descriptor)
@@ -111,12 +112,8 @@ def look_at(home: Home, what: Look) -> None:
 
 def _read(home: Home, entry: Walked, seen: Seen, folder: int, name: str, what: Look) -> None:
     digest = entry.path in what.digests
-    scan = (
-        what.scanner is not None
-        and seen.size <= what.scan_limit
-        and entry.path not in what.not_scanned
-    )
-    if not (digest or scan):
+    scanner = None if entry.path in what.not_scanned else what.scanner
+    if not (digest or scanner):
         return
     try:
         descriptor = open_file(name, folder, entry.stat)
@@ -124,8 +121,10 @@ def _read(home: Home, entry: Walked, seen: Seen, folder: int, name: str, what: L
         seen.error = error.strerror or str(error)
         return
     with os.fdopen(descriptor, "rb") as stream:
-        if scan and what.scanner is not None:
-            _scan(home, entry.path, stream.read(what.scan_limit + 1), what.scanner)
+        if scanner is not None:
+            large = seen.size > what.scan_limit
+            content = stream.read(TEXT_HEAD if large else what.scan_limit + 1)
+            _scan(home, entry.path, content, None if large else scanner)
             stream.seek(0)
         if digest:
             sha256 = hashlib.sha256()
@@ -134,8 +133,12 @@ def _read(home: Home, entry: Walked, seen: Seen, folder: int, name: str, what: L
             seen.sha256 = sha256.hexdigest()
 
 
-def _scan(home: Home, path: str, content: bytes, scanner: Scanner) -> None:
+def _scan(home: Home, path: str, content: bytes, scanner: Scanner | None) -> None:
+    """Text is scanned, or noted where it is too large to be."""
     if not is_text(content):
+        return
+    if scanner is None:
+        home.too_large.append(path)
         return
     home.scanned += 1
     home.findings += [(path, found.rule, found.line) for found in scanner.scan(content)]

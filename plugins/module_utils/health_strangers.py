@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from .classify import Classifier
 from .health_files import Expected, Home, Seen, rule_of
-from .health_sheet import Sheet, count
+from .health_sheet import Sheet, count, shown
 from .profile import KEEP, RUNTIME, SECRET
 from .restore_manifest import RestoreManifest
 from .scrub import Policy, ScrubError, scrub
 from .secrets import MARKER, Scanner
 from .sqlite import SIDE_FILES
-from .verdict import DATA_PROVEN
+from .verdict import DATA_PROVEN, OFFENDERS_SHOWN
 from .walk import open_below
 
 TEXT_LIMIT: Final = 16 << 20
@@ -95,7 +95,9 @@ def _check_secret_files(sheet: Sheet, home: Home) -> None:
         draft.found = count(len(draft.offenders), "file") if draft.offenders else "none"
 
 
-def check_findings(sheet: Sheet, manifest: RestoreManifest, home: Home, scanner: Scanner) -> None:
+def check_findings(
+    sheet: Sheet, manifest: RestoreManifest, home: Home, scanner: Scanner, limit: int
+) -> None:
     """No content that looks like a secret, beyond what was seen and recorded at backup time."""
     known = {(str(item.get("path")), str(item.get("rule"))) for item in _findings(manifest)}
     with sheet.check(
@@ -112,6 +114,11 @@ def check_findings(sheet: Sheet, manifest: RestoreManifest, home: Home, scanner:
             )
         )
         draft.found = count(len(draft.offenders), "finding") if draft.offenders else "none"
+        if home.too_large:
+            first = [shown(path) for path in sorted(home.too_large)[:OFFENDERS_SHOWN]]
+            more = ", ..." if len(home.too_large) > len(first) else ""
+            draft.tolerance = f"{count(len(home.too_large), 'text')} above the limit of "
+            draft.tolerance += f"{count(limit, 'byte')} not scanned: {', '.join(first)}{more}"
 
 
 def _findings(manifest: RestoreManifest) -> list[Mapping[str, Any]]:

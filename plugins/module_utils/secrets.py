@@ -22,6 +22,7 @@ from .errors import CouldNotRun
 
 MARKER = "__LIFEBOAT_TO_BE_SUPPLIED__"
 TEXT_LIMIT = 1 << 20
+TEXT_HEAD = 8192
 _OVERLAP = 4096
 _PER_FILE = 50
 
@@ -239,7 +240,7 @@ def _user_pattern(item: Mapping[str, str]) -> Pattern:
 
 def is_text(head: bytes) -> bool:
     """Whether the first bytes look like text."""
-    return b"\0" not in head[:8192]
+    return b"\0" not in head[:TEXT_HEAD]
 
 
 def is_private_key(data: bytes) -> bool:

@@ -557,6 +557,27 @@ def test_known_and_accepted_findings_pass(world: World) -> None:
     assert failed(world) == {}
 
 
+def test_what_is_too_large_to_be_scanned_is_named(world: World) -> None:
+    def secrets() -> Any:
+        [check] = [c for c in world.examine().checks if c.name == "secret_content"]
+        return check
+
+    assert secrets().tolerance == "none"
+    (world.home / "workspace" / "photo").write_bytes(b"\0" * (2 << 20))
+    for number in range(6):
+        write(world.home / f"workspace/{number}.txt", "x " * (1 << 19))
+    assert secrets().tolerance == "none", "no text, and text of just the limit, which is scanned"
+    write(world.home / "sessions/0001.json", "sk-" + "a1B2" * 10 + " " * (1 << 20))
+    assert secrets().tolerance == (
+        "1 text above the limit of 1,048,576 bytes not scanned: sessions/0001.json"
+    )
+    for number in range(6):
+        write(world.home / f"workspace/{number}.txt", "x " * (1 << 19) + ".")
+    check = secrets()
+    assert check.tolerance.startswith("7 texts above the limit")
+    assert check.tolerance.endswith("0.txt, workspace/1.txt, workspace/2.txt, workspace/3.txt, ...")
+
+
 def test_a_database_that_hangs_or_crashes_its_reader_is_found(world: World) -> None:
     from ansible_collections.lifeboat.agents.plugins.module_utils.health_account import WorkFailed
 
