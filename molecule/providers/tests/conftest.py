@@ -13,6 +13,7 @@ import pytest
 import testinfra.host
 from testinfra.host import Host
 
+PLAIN = {"ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}  # molecule asks for colours
 ROOT = Path(__file__).resolve().parents[3]
 
 # Everything that a drill might leave on a host: files with owner and mode, what they hold where it
@@ -68,7 +69,12 @@ class World:
 
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            argv, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
+            argv,
+            cwd=ROOT,
+            env={**self.environment, **PLAIN},
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def records(self) -> dict[Path, dict[str, Any]]:
