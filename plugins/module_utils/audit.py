@@ -40,6 +40,9 @@ from .segments import COMMIT, DELETE, MANIFEST, PUT, Config, Entry, SegmentError
 # keyfile and repokey with BLAKE2b; the collection makes repositories of the first kind only.
 KEYFILE_BLAKE2 = 0x04
 NONCE_END = 2**63
+# How far the nonce may rise from one mark to the next: a million sessions that reserved 2**28 and
+# stored nothing, or 4 PiB. At that pace its end is 32,000 marks away.
+NONCE_REACH = 2**48
 
 SHOWN = 50  # findings listed one by one; all of them are counted
 
@@ -57,6 +60,7 @@ FINDINGS = {
     "segment-missing": "a segment file of the accepted state is gone",
     "segment-changed": "a segment file of the accepted state has another size",
     "nonce-back": "the nonce went back: the same key stream could be used twice",
+    "nonce-jumped": "the nonce rose by more than any number of backups uses up",
     "nonce-exhausted": "the nonce is out of range: no client can write any more",
     "damaged": "a segment file cannot be read as what borg writes",
     "state-differs": "the recorded list of accepted objects does not match the ledger's mark",
@@ -652,8 +656,14 @@ def audit_scan(
 def _compare_nonce(nonce: int | None, mark: Mark | None, found: _Findings) -> None:
     if nonce is not None and nonce >= NONCE_END:
         found.add("nonce-exhausted", detail=f"the nonce is {nonce:#x}")
-    elif mark and mark.nonce is not None and (nonce or 0) < mark.nonce:
-        found.add("nonce-back", detail=f"{nonce}, accepted was {mark.nonce}")
+        return
+    if mark and mark.nonce is None:
+        return
+    accepted = (mark.nonce if mark else None) or 0
+    if (nonce or 0) < accepted:
+        found.add("nonce-back", detail=f"{nonce}, accepted was {accepted}")
+    elif (nonce or 0) > accepted + NONCE_REACH:
+        found.add("nonce-jumped", detail=f"{nonce:#x}, accepted was {accepted:#x}")
 
 
 def _compare_order(keys: list[bytes], mark: Mark, state: State | None, found: _Findings) -> None:

@@ -7,7 +7,8 @@ A repository is a journal: as long as nothing was compacted, everything that was
 overwritten is still in the segments up to the accepted transaction. What came later is
 moved aside, whole transactions, and kept as evidence.
 
-The nonce is never rolled back: a nonce used twice would give away what it encrypted.
+The nonce is never rolled back to one that may have been used: what is encrypted twice with the
+same is given away. One that jumped out of reach is set to where no honest client has been.
 
 Killed anywhere, the repository is at the end of some transaction, and the next call goes
 on: first the index goes (borg makes it again), then segments from the last to the first.
@@ -21,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .audit import NONCE_END, Mark, Report, State, audit_segments, write_file
+from .audit import NONCE_END, NONCE_REACH, Mark, Report, State, audit_segments, write_file
 from .segments import Segments
 
 # A lead that no client can have used up since the mark was made.
@@ -42,6 +43,7 @@ class Steps:
     auxiliary: list[str]
     config: bool
     nonce: int | None
+    nonce_lowered: bool = False  # clients that wrote after it jumped have to forget theirs
     snapshot: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -83,12 +85,14 @@ class Rollback:
         files = Segments(source)
         later = [n for n in files.layout() if n > self.mark.transaction]
         auxiliary = [name for name in sorted(os.listdir(source)) if name.startswith(AUXILIARY)]
+        jumped = self._nonce_jumped()
         return Steps(
             transaction=self.mark.transaction,
             segments=later,
             auxiliary=auxiliary if later or self.snapshot else [],
             config=self._config_differs(source),
-            nonce=self._nonce(source),
+            nonce=self._nonce(source, jumped=jumped),
+            nonce_lowered=jumped,
             snapshot=str(self.snapshot or ""),
             notes=self._notes(),
         )
@@ -154,16 +158,32 @@ class Rollback:
             )
         return differs
 
-    def _nonce(self, source: Path) -> int | None:
+    def _nonce_jumped(self) -> bool:
+        """Whether the nonce is where no honest client has brought it."""
+        now = Segments(self.repository).nonce() or 0
+        beyond = self.mark.nonce is not None and now > self.mark.nonce + NONCE_REACH
+        return now >= NONCE_END or beyond
+
+    def _nonce(self, source: Path, *, jumped: bool) -> int | None:
         """A new value for the nonce, only ever a higher one or one that clients can use."""
         now = Segments(self.repository).nonce()
         accepted = self.mark.nonce or 0
-        if now is not None and now >= NONCE_END:
-            return accepted + NONCE_LEAD
+        if jumped:
+            return self._ahead_of(accepted)
         if self.snapshot is not None or now is None or now < accepted:
             held = Segments(source).nonce() or 0
-            return max(now or 0, held, accepted) + NONCE_LEAD
+            return self._ahead_of(max(now or 0, held, accepted))
         return None
+
+    def _ahead_of(self, nonce: int) -> int:
+        if nonce + NONCE_LEAD >= NONCE_END:
+            raise RollbackError(
+                f"the nonce {nonce:#x} leaves no room above it, so no client could go on with this"
+                " repository. Go back to an earlier accepted state with -e transaction=N, from"
+                " before it rose, or begin a new repository, see docs/custody.md. Nothing was"
+                " changed; the archives of this one can still be read."
+            )
+        return nonce + NONCE_LEAD
 
     def _notes(self) -> list[str]:
         notes = []

@@ -186,11 +186,12 @@ class World:
     def create(self, name: str, *options: str, **more: Any) -> subprocess.CompletedProcess[str]:
         return self.borg("create", *options, f"{self.url}::{name}", ".", **more)
 
-    def forget(self, client: str) -> None:
-        """What a client must forget when its repository was rolled back."""
+    def forget(self, client: str, *, nonce: bool = False) -> None:
+        """What a client must forget when its repository was rolled back, and its nonce lowered."""
         base = self.root / "clients" / client
-        for path in base.glob(".config/borg/security/*/manifest-timestamp"):
-            path.unlink()
+        for name in ("manifest-timestamp", *(["nonce"] if nonce else [])):
+            for path in base.glob(f".config/borg/security/*/{name}"):
+                path.unlink()
         for path in base.glob(".cache/borg/*"):
             if path.is_dir():
                 shutil.rmtree(path)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.lifeboat.agents.plugins.module_utils import audit
+from ansible_collections.lifeboat.agents.plugins.module_utils import audit, rollback
 from ansible_collections.lifeboat.agents.plugins.module_utils.audit import (
     AuditError,
     Mark,
@@ -305,6 +305,22 @@ def test_the_nonce(accepted: Accepted) -> None:
         assert kinds(audited()) == {"nonce-back"}
         nonce.unlink()
         assert kinds(audited()) == {"nonce-back"}
+
+
+def test_a_nonce_that_jumps_is_found_while_it_is_still_in_range(accepted: Accepted) -> None:
+    nonce = accepted.world.repository / "nonce"
+    honest = accepted.mark.nonce or 0
+    for audited in (accepted.on_host, accepted.by_scan):
+        nonce.write_text(f"{2**63 - 1:016x}")
+        assert kinds(audited()) == {"nonce-jumped"}
+        nonce.write_text(f"{honest + 1000 * 2**28 + rollback.NONCE_LEAD:016x}")
+        assert audited().clean, "a thousand backups that stored nothing, and a rollback"
+
+
+def test_a_nonce_that_jumped_before_the_first_night_is_not_accepted(lived_in: World) -> None:
+    (lived_in.repository / "nonce").write_text(f"{2**63 - 1:016x}")
+    assert kinds(on_host(lived_in)[0]) == {"nonce-jumped"}
+    assert kinds(by_scan(lived_in)[0]) == {"nonce-jumped"}
 
 
 def test_a_mark_from_before_scans_saw_the_nonce(accepted: Accepted) -> None:

@@ -353,16 +353,26 @@ def prune(host: Host) -> None:
     world.borg("prune", "--keep-last=1", world.url, serving=world.plain())
 
 
-def use_up_the_nonce(host: Host) -> None:
+def move_the_nonce(host: Host, nonce: int) -> None:
     attack(
         host.world,
         lambda c: c.call(
             "commit_nonce_reservation",
-            next_unreserved=2**64 - 1,
+            next_unreserved=nonce,
             start_nonce=c.call("get_free_nonce"),
         ),
         lambda c: c.call("put", id=b"n" * 32, data=b"junk"),
     )
+
+
+def use_up_the_nonce(host: Host) -> None:
+    move_the_nonce(host, 2**64 - 1)
+
+
+def nearly_use_up_the_nonce(host: Host) -> None:
+    """The next honest backup passes the end."""
+    move_the_nonce(host, 2**63 - 1)
+    host.world.create("day-3", serving=host.world.plain())
 
 
 def store_a_key(host: Host) -> None:
@@ -378,6 +388,7 @@ ATTACKS: dict[str, Callable[[Host], None]] = {
     "everything deleted": delete_everything,
     "pruned": prune,
     "nonce used up": use_up_the_nonce,
+    "nonce nearly used up": nearly_use_up_the_nonce,
     "key stored": store_a_key,
 }
 
@@ -501,6 +512,32 @@ def test_a_lost_copy_of_the_config(host: Host) -> None:
     store_a_key(host)
     with pytest.raises(RollbackError, match="its copy is lost"):
         host.rollback(config=None).plan()
+
+
+def test_a_box_that_wrote_after_the_nonce_jumped_can_back_up_again(host: Host) -> None:
+    world = host.world
+    world.create("day-0")
+    host.mark, host.state = host.accept(host.mark)
+    nearly_use_up_the_nonce(host)
+    undo = host.rollback()
+    steps = undo.plan()
+    assert steps.nonce_lowered
+    undo.carry_out(steps)
+    world.forget("box")
+    assert world.create("day-4", check=False).returncode, "its own nonce is that of the jump"
+    world.forget("box", nonce=True)
+    world.create("day-5")
+    assert audited(world.repository, host.store, host.mark)[0].clean
+
+
+def test_no_room_above_the_accepted_nonce(host: Host) -> None:
+    """Accepted before a jump was a finding: nothing is changed, and the way out is told."""
+    mark = replace(host.mark, nonce=2**63 - 2**30)
+    use_up_the_nonce(host)
+    before = files_of(host.world.repository)
+    with pytest.raises(RollbackError, match="begin a new repository"):
+        host.rollback(mark=mark).plan()
+    assert files_of(host.world.repository) == before
 
 
 def test_the_lead_of_the_nonce() -> None:
