@@ -39,6 +39,8 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.verdict import (
     worst,
 )
 
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 
 class SigningKey:
     """The private key, in a file that is encrypted as a whole by the run's vault secret."""
@@ -203,13 +205,13 @@ class ActionModule(ActionBase):
         return {"changed": missing, "signed": True}
 
     def _record(self, store: Evidence, raw: Mapping[str, Any]) -> dict[str, Any]:
-        facts = gather(raw)
-        if store.unsigned and facts.failure is None and not self._task.check_mode:
-            facts = replace(
-                facts, failure=Failure("record", store.unsigned.message, store.unsigned.hint)
-            )
-        name = str(facts.agent.get("agent"))
-        made = compose(facts, evidence.history(store.directory, name))
+        name = str(raw["agent"]["agent"])
+        try:
+            made = self._judge(store, raw, name)
+        except UNREADABLE as error:
+            text = f"what the drill found cannot be judged: {type(error).__name__}: {error}"
+            hint = "Look at the agent's entry in the inventory, and report this."
+            made = could_not_run(raw["drill"], raw["agent"], "record", text, hint)
         path, record = store.record(made)
         return {
             "changed": True,
@@ -220,6 +222,32 @@ class ActionModule(ActionBase):
             "path": f"{path}.json",
             "signed": store.signed,
         }
+
+    def _judge(self, store: Evidence, raw: Mapping[str, Any], name: str) -> dict[str, Any]:
+        facts = gather(raw)
+        if store.unsigned and facts.failure is None and not self._task.check_mode:
+            facts = replace(
+                facts, failure=Failure("record", store.unsigned.message, store.unsigned.hint)
+            )
+        return compose(facts, evidence.history(store.directory, name))
+
+    def _missing(
+        self,
+        store: Evidence,
+        run: Mapping[str, Any],
+        entry: Mapping[str, Any],
+        reason: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """The record of an agent that has none; told at least when it cannot be written either."""
+        drill = {**run, "run": run.get("id"), "id": secrets.token_hex(4), "started": now()}
+        message, hint = str(reason["message"]), str(reason["hint"])
+        made = could_not_run(drill, entry, "preflight", message, hint)
+        try:
+            _path, made = store.record(made)
+        except (evidence.EvidenceError, OSError) as error:
+            message = f"{message}; its record cannot be written: {error}"
+            made = could_not_run(drill, entry, "preflight", message, hint)
+        return made
 
     def _publish(self, store: Evidence, args: Mapping[str, Any]) -> dict[str, Any]:
         run = args["run"]
@@ -233,11 +261,7 @@ class ActionModule(ActionBase):
         }
         for entry in entries:
             if entry["agent"] not in known:
-                drill = {**run, "run": run.get("id"), "id": secrets.token_hex(4), "started": now()}
-                made = could_not_run(
-                    drill, entry, "preflight", str(reason["message"]), str(reason["hint"])
-                )
-                _path, known[entry["agent"]] = store.record(made)
+                known[entry["agent"]] = self._missing(store, run, entry, reason)
         records = [known[name] for name in sorted(known)]
         result = worst(record["verdict"]["result"] for record in records)
         names = [str(entry["agent"]) for entry in entries]

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from .restore_manifest import texts
+
 LISTED: Final = 50
 PRODUCTION: Final = "production"
 ARCHIVE: Final = "archive"
@@ -87,7 +89,7 @@ def _unknown(audit: Mapping[str, Any]) -> Iterator[dict[str, str]]:
 def _missing(audit: Mapping[str, Any], restored: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     """What is new at the top of the live home since the archive was made."""
     contents = restored.get("contents")
-    tops = set(contents.get("tops") or ()) if isinstance(contents, Mapping) else set()
+    tops = set(texts(contents.get("tops"))) if isinstance(contents, Mapping) else set()
     if not tops:
         return
     for row in _mappings(audit.get("entries")):
@@ -101,9 +103,9 @@ def _databases(audit: Mapping[str, Any], restored: Mapping[str, Any]) -> Iterato
     contents = restored.get("contents")
     if not isinstance(contents, Mapping):
         return
-    known = set(contents.get("databases") or ())
+    known = set(texts(contents.get("databases")))
     for row in _mappings(audit.get("databases")):
-        if row.get("path") not in known:
+        if str(row.get("path")) not in known:
             yield _item(
                 PRODUCTION,
                 "database that the archive lacks",
@@ -115,7 +117,7 @@ def _databases(audit: Mapping[str, Any], restored: Mapping[str, Any]) -> Iterato
 def _unsound(production: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     for check in _mappings(production.get("checks")):
         if check.get("status") == "failed":
-            offenders = ", ".join(str(item) for item in check.get("offenders") or ())
+            offenders = ", ".join(texts(check.get("offenders")))
             where = offenders or check.get("found")
             yield _item(
                 PRODUCTION,

@@ -9,15 +9,18 @@ is not tested; it is never taken for good.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from .evidence_drift import drift
 from .evidence_record import Facts
+from .restore_manifest import texts
 from .verdict import ANSWERS, CHECKED, DATA_PROVEN, EXTRACTED, PASSED, REACHABLE, SKIPPED, VERIFIED
 
 MESSAGE_LIMIT: Final = 2000
+SAID_LIMIT: Final = 200
 BOX_DIED: Final = "The box did not answer any more."
 
 
@@ -31,6 +34,7 @@ def gather(raw: Mapping[str, Any]) -> Facts:
     before = next((item for item in health if _phase(item) == "restored"), {})
     production = _mapping(raw, "production")
     settings = _mapping(raw, "settings")
+    audit, unasked = live_audit(raw)
     agent = dict(entry)
     versions = [item.get("installed_version") for item in health]
     agent["installed_version"] = next((text for text in reversed(versions) if text), None)
@@ -47,10 +51,11 @@ def gather(raw: Mapping[str, Any]) -> Facts:
             "newest": _mapping(before, "newest"),
             "production": {
                 "newest": _mapping(production, "newest").get("time"),
-                "asked": bool(_mapping(raw, "audit")),
+                "asked": bool(audit),
+                "why": unasked,
                 "silent": _silent(production, before),
             },
-            "drift": drift(_mapping(raw, "audit"), production, before, manifest, entry, settings),
+            "drift": drift(audit, production, before, manifest, entry, settings),
             "failure": failure(raw),
             "leftovers": raw.get("leftovers") or (),
             "level_reasons": _reasons(raw),
@@ -63,8 +68,27 @@ def _silent(production: Mapping[str, Any], restored: Mapping[str, Any]) -> list[
     """Databases that tell their newest time in the restored home, and no time in the live one."""
     if not production.get("checks"):
         return []
-    live, back = (_mapping(home, "contents").get("dated") or () for home in (production, restored))
-    return sorted({str(path) for path in back} - {str(path) for path in live})
+    live, back = (
+        set(texts(_mapping(home, "contents").get("dated"))) for home in (production, restored)
+    )
+    return sorted(back - live)
+
+
+def live_audit(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """What the live box's `lifeboat audit` answered, or nothing and why."""
+    asked = _mapping(raw, "audit")
+    said = str(asked.get("stdout") or "")
+    if not said:
+        why = asked.get("stderr") or asked.get("msg") or _mapping(raw, "production").get("msg")
+        text = _plain(str(why or "")).strip()[-SAID_LIMIT:]
+        return {}, f"it did not answer: {text}" if text else ""
+    try:
+        answer = json.loads(said)
+    except (ValueError, RecursionError):
+        answer = None
+    if isinstance(answer, dict) and answer:
+        return answer, ""
+    return {}, f"its lifeboat audit answered no JSON object: {said.strip()[:SAID_LIMIT]!r}"
 
 
 def _mapping(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:

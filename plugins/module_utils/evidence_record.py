@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from .evidence import FORMAT, KIND, Record
 from .evidence_drift import ARCHIVE, PRODUCTION
+from .restore_manifest import numbers, objects, texts
 from .verdict import (
     ANSWERS,
     FAILED,
@@ -124,10 +125,10 @@ def compose(facts: Facts, history: Sequence[Record] = (), *, finished: str = "")
         "objectives": {item.name: item.as_dict() for item in objectives},
         "drift": since([*facts.drift, *_beyond(facts)], history),
         "production_asked": bool(facts.production.get("asked")),
-        "to_be_supplied": list(facts.manifest.get("to_be_supplied") or ())[:LISTED],
-        "environment": list(facts.manifest.get("environment") or ())[:LISTED],
-        "counts": dict(facts.manifest.get("counts") or {}),
-        "bytes": dict(facts.manifest.get("bytes") or {}),
+        "to_be_supplied": list(objects(facts.manifest.get("to_be_supplied")))[:LISTED],
+        "environment": list(texts(facts.manifest.get("environment")))[:LISTED],
+        "counts": numbers(facts.manifest.get("counts")),
+        "bytes": numbers(facts.manifest.get("bytes")),
         "leftovers": list(facts.leftovers),
     }
 
@@ -137,7 +138,8 @@ def could_not_run(
 ) -> dict[str, Any]:
     """The record of a drill that never began: evidence too, and never green."""
     failure = {"phase": phase, "message": message, "hint": hint}
-    return compose(Facts.from_dict({"drill": drill, "agent": agent, "failure": failure}))
+    known = _some(agent, ("agent", "host", "profile", "user", "home"))
+    return compose(Facts.from_dict({"drill": drill, "agent": known, "failure": failure}))
 
 
 def _some(items: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -145,11 +147,12 @@ def _some(items: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _agent(facts: Facts) -> dict[str, Any]:
-    written = facts.manifest.get("agent") or {}
+    written = facts.manifest.get("agent")
+    told = written if isinstance(written, Mapping) else {}
     agent = _some(facts.agent, ("host", "profile", "user", "home", "installed_version"))
     agent["name"] = facts.agent.get("agent") or facts.agent.get("name")
-    agent["version"] = written.get("version")
-    agent["revision"] = written.get("revision")
+    agent["version"] = texts([told.get("version")])[0] or None
+    agent["revision"] = texts([told.get("revision")])[0] or None
     return agent
 
 
@@ -280,7 +283,8 @@ def _beyond(facts: Facts) -> list[Mapping[str, Any]]:
 def _not_compared(facts: Facts) -> list[tuple[str, str]]:
     if facts.production.get("asked"):
         return []
-    return [("drift of the live agent", "it was not asked, or did not answer")]
+    why = str(facts.production.get("why") or "it was not asked, or did not answer")
+    return [("drift of the live agent", why)]
 
 
 def since(drift: Sequence[Mapping[str, Any]], history: Sequence[Record]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import binascii
 import json
 import os
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,6 +110,9 @@ class RestoreManifest:
         """Everything but the long lists, for a playbook to decide by."""
         left_out = ("entries", "databases", "findings", "unknown", "withheld")
         short = {key: value for key, value in self.raw.items() if key not in left_out}
+        for name, read in SHORT_PARTS.items():
+            if name in short:
+                short[name] = read(short[name])
         short["entries_count"] = len(self.entries)
         short["databases_count"] = len(self.databases)
         return short
@@ -280,12 +283,37 @@ def _agent(item: object) -> Agent:
     )
 
 
-def _objects(value: object) -> tuple[Mapping[str, str], ...]:
-    if not isinstance(value, list):
+def objects(value: object) -> tuple[dict[str, str], ...]:
+    """The objects of a list, with texts as their values; nothing where there is no such list."""
+    if not isinstance(value, (list, tuple)):
         return ()
     return tuple(
-        {str(k): str(v) for k, v in item.items()} for item in value if isinstance(item, dict)
+        {str(k): str(v) for k, v in item.items()} for item in value if isinstance(item, Mapping)
     )
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """The items of a list as texts; what is neither text nor number becomes an empty one."""
+    if not isinstance(value, (list, tuple)):
+        return ()
+    return tuple(str(item) if isinstance(item, (str, int, float)) else "" for item in value)
+
+
+def numbers(value: object) -> dict[str, int]:
+    """The whole numbers of a mapping, by name."""
+    if not isinstance(value, Mapping):
+        return {}
+    read = {str(key): _optional_int(item) for key, item in value.items()}
+    return {key: item for key, item in read.items() if item is not None}
+
+
+SHORT_PARTS: Mapping[str, Callable[[object], object]] = {
+    "to_be_supplied": objects,
+    "environment": texts,
+    "outside": objects,
+    "counts": numbers,
+    "bytes": numbers,
+}
 
 
 def parse(text: bytes, agent: str) -> RestoreManifest:
@@ -294,7 +322,7 @@ def parse(text: bytes, agent: str) -> RestoreManifest:
         raise _refuse(f"{len(text)} bytes are more than the limit of {SIZE_LIMIT}")
     try:
         raw = json.loads(text.decode("utf-8", "surrogateescape"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _refuse(f"it is not JSON: {error}") from error
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         found = raw.get("format") if isinstance(raw, dict) else None
@@ -306,7 +334,6 @@ def parse(text: bytes, agent: str) -> RestoreManifest:
     if described.name != agent:
         raise _refuse(f"it describes the agent {described.name!r}, not {agent!r}")
     databases = raw.get("databases")
-    environment = raw.get("environment")
     return RestoreManifest(
         archive=_text(raw.get("archive")),
         created=_text(raw.get("created")),
@@ -315,10 +342,8 @@ def parse(text: bytes, agent: str) -> RestoreManifest:
         databases=tuple(_database(item) for item in databases)
         if isinstance(databases, list)
         else (),
-        to_be_supplied=_objects(raw.get("to_be_supplied")),
-        environment=tuple(str(name) for name in environment)
-        if isinstance(environment, list)
-        else (),
-        outside=_objects(raw.get("outside")),
+        to_be_supplied=objects(raw.get("to_be_supplied")),
+        environment=texts(raw.get("environment")),
+        outside=objects(raw.get("outside")),
         raw=raw,
     )

@@ -88,6 +88,11 @@ RAW: dict[str, Any] = {
 }
 
 
+def answer(audit: object) -> dict[str, Any]:
+    """What `lifeboat audit` said on the live box, as the task registered it."""
+    return {"rc": 0, "stdout": json.dumps(audit), "stderr": ""}
+
+
 @pytest.fixture
 def raw() -> dict[str, Any]:
     return copy.deepcopy(RAW)
@@ -277,12 +282,12 @@ def test_every_shipped_profile_can_be_proven() -> None:
 def test_what_is_new_is_seen_behind_many_that_are_dropped(raw: dict[str, Any]) -> None:
     dropped = [{"path": f"cache{number}/", "class": "drop", "files": 1} for number in range(99)]
     new = {"path": "plans/", "class": "keep", "files": 3}
-    raw["audit"] = {"entries": [*dropped, new]}
+    raw["audit"] = answer({"entries": [*dropped, new]})
     assert [item["where"] for item in gather(raw).drift] == ["plans/"]
 
 
 def test_of_many_findings_some_are_listed_and_the_rest_is_counted(raw: dict[str, Any]) -> None:
-    raw["audit"] = {"unknown": [{"path": f"new{number}/"} for number in range(70)]}
+    raw["audit"] = answer({"unknown": [{"path": f"new{number}/"} for number in range(70)]})
     drift = gather(raw).drift
     assert len(drift) == 51
     assert "20 more" in drift[-1]["todo"]
@@ -293,24 +298,56 @@ def test_a_live_agent_that_was_not_asked_is_said_and_clears_nothing(raw: dict[st
     record = compose(gather(raw))
     assert record["production_asked"] is False
     assert "drift of the live agent" in {item["name"] for item in record["not_tested"]}
-    raw["audit"] = {"unknown": [{"path": "new/"}]}
+    raw["audit"] = answer({"unknown": [{"path": "new/"}]})
     record = compose(gather(raw))
     assert record["production_asked"] is True
     assert "drift of the live agent" not in {item["name"] for item in record["not_tested"]}
 
 
+@pytest.mark.parametrize(
+    ("audit", "why"),
+    [
+        ({"stdout": "warning: slow\n{}"}, "answered no JSON object: 'warning: slow"),
+        ({"stdout": "[" * 200_000}, "answered no JSON object: '[[[["),
+        ({"stdout": '["x"]'}, "answered no JSON object: '[\"x\"]'"),
+        ({"stdout": "", "stderr": "lifeboat: no such agent"}, "lifeboat: no such agent"),
+        ({"msg": "Task failed: Timed out after 600 second(s)."}, "Timed out after 600"),
+    ],
+)
+def test_a_live_box_that_talks_nonsense_was_not_asked(
+    raw: dict[str, Any], audit: dict[str, Any], why: str
+) -> None:
+    raw["audit"] = audit
+    record = compose(gather(raw))
+    assert record["verdict"]["result"] == "proven"
+    assert record["production_asked"] is False
+    reasons = {item["name"]: item["reason"] for item in record["not_tested"]}
+    assert why in reasons["drift of the live agent"]
+
+
+def test_a_live_box_that_answers_in_other_shapes_costs_no_record(raw: dict[str, Any]) -> None:
+    raw["audit"] = answer(
+        {"unknown": 3, "databases": [{"path": ["x"]}, 4], "entries": [{"path": {}, "class": []}]}
+    )
+    raw["production"] = health("production", 4, newest=7)
+    raw["production"]["checks"][0].update(status="failed", offenders=5)
+    assert verdict(raw)["result"] == "proven"
+
+
 def test_drift_in_both_directions(raw: dict[str, Any]) -> None:
-    raw["audit"] = {
-        "unknown": [{"path": "newthing/", "decision": "kept", "reason": "clean"}],
-        "problems": [{"message": "broken.yaml: withheld", "hint": "repair it", "error": False}],
-        "entries": [
-            {"path": "SOUL.md", "class": "keep", "files": 1},
-            {"path": "plans/", "class": "keep", "files": 3},
-            {"path": "logs/", "class": "drop", "files": 9},
-        ],
-        "databases": [{"path": "state.db"}, {"path": "kanban.db"}],
-        "troubles": [],
-    }
+    raw["audit"] = answer(
+        {
+            "unknown": [{"path": "newthing/", "decision": "kept", "reason": "clean"}],
+            "problems": [{"message": "broken.yaml: withheld", "hint": "repair it", "error": False}],
+            "entries": [
+                {"path": "SOUL.md", "class": "keep", "files": 1},
+                {"path": "plans/", "class": "keep", "files": 3},
+                {"path": "logs/", "class": "drop", "files": 9},
+            ],
+            "databases": [{"path": "state.db"}, {"path": "kanban.db"}],
+            "troubles": [],
+        }
+    )
     raw["production"] = health(
         "production", 4, newest={"time": "2026-11-22T20:30:00Z"}, healthy=False
     )
@@ -352,8 +389,12 @@ def test_settings_are_short_and_tell_what_differs() -> None:
 def test_drift_of_what_a_backup_was_told(raw: dict[str, Any], direction: str) -> None:
     told = described(SETTINGS, PROFILE)
     raw["settings"] = described({**SETTINGS, "unknown": "drop"}, {**PROFILE, "health": {"x": 1}})
-    where = raw["audit"] if direction == "production" else raw["restored"]["summary"]
-    where["configuration"] = told
+
+    def tell(told: dict[str, Any]) -> None:
+        raw["restored"]["summary"]["configuration"] = told if direction == "archive" else None
+        raw["audit"] = answer({"configuration": told}) if direction == "production" else {}
+
+    tell(told)
     found = [item for item in compose(gather(raw))["drift"] if "configured" in item["what"]]
     assert {item["direction"] for item in found} == {direction}
     assert [item["where"].split(":")[0:2] for item in found] == [
@@ -361,7 +402,7 @@ def test_drift_of_what_a_backup_was_told(raw: dict[str, Any], direction: str) ->
         ["unknown", " keep, inventory drop"],
     ]
     assert all("site.yml" in item["todo"] for item in found)
-    where["configuration"] = raw["settings"]
+    tell(raw["settings"])
     assert not [item for item in compose(gather(raw))["drift"] if "configured" in item["what"]]
 
 
@@ -539,6 +580,52 @@ def test_a_run_of_nobody_could_not_run_and_no_server_shows_it_green(tmp_path: Pa
     suites = ElementTree.parse(tmp_path / "e" / "junit.xml").getroot()
     assert (suites.get("tests"), suites.get("errors")) == ("1", "1")
     assert suites.find("testsuite/testcase/error") is not None
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"counts": 5},
+        {"counts": ["a"]},
+        {"bytes": 3},
+        {"bytes": {"keep": "x"}},
+        {"to_be_supplied": 7},
+        {"to_be_supplied": ["x"]},
+        {"to_be_supplied": {"a": 1}},
+        {"environment": 3},
+        {"environment": [["x"]]},
+        {"agent": 4},
+        {"agent": {"version": {"a": 1}}},
+        {"configuration": {"a": {"b": 1}}},
+    ],
+)
+@pytest.mark.parametrize("loss", [False, True])
+def test_a_hostile_manifest_costs_no_record(
+    tmp_path: Path, raw: dict[str, Any], hostile: dict[str, Any], loss: bool
+) -> None:
+    acts = plugin(vault())._act
+    acts(arguments(tmp_path, "prepared"))
+    raw["restored"]["summary"] = hostile
+    raw["restored"]["borg_warnings"] = ["x"] if loss else []
+    recorded = acts(arguments(tmp_path, "recorded", facts=raw))
+    assert recorded["exit_code"] == int(loss)
+    fleet = [{"agent": "acme"}]
+    published = acts(arguments(tmp_path, "published", run={"id": "r1"}, agents=fleet))
+    assert published["exit_code"] == int(loss)
+
+
+def test_what_nobody_can_judge_is_recorded_as_could_not_run(
+    tmp_path: Path, raw: dict[str, Any]
+) -> None:
+    acts = plugin(vault())._act
+    acts(arguments(tmp_path, "prepared"))
+    raw["agent"]["rto_target"] = "soon"
+    recorded = acts(arguments(tmp_path, "recorded", facts=raw))
+    assert recorded["exit_code"] == 2
+    assert "'soon' is not a duration" in recorded["record"]["verdict"]["reason"]
+    entry = {**raw["agent"], "agent": "globex"}
+    published = acts(arguments(tmp_path, "published", run={"id": "r1"}, agents=[entry]))
+    assert published["summary"][-1] == "0 of 2 proven, 2 could not run"
 
 
 def test_tampering_fails_the_module(tmp_path: Path, raw: dict[str, Any]) -> None:
