@@ -160,11 +160,11 @@ class Custody:
 
     def night(self, *, die: Callable[[str], None] = lambda step: None) -> dict[str, Any]:
         """One night, in the order of roles/custody/tasks/night.yml: test_order.py compares."""
-        known = self.ledger()
+        self.ledger()
         die("read")
         self.lockout("closed")
         try:
-            return self._night(known, die)
+            return self._night(self.ledger(), die)
         finally:
             self.lockout("open")
 

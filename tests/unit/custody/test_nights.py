@@ -305,6 +305,23 @@ def test_a_night_after_a_torn_write(custody: Custody, accepted: list[bytes], lef
     assert len(said["names"]) == 2
 
 
+def test_two_runs_at_once(custody: Custody) -> None:
+    """The second has read the ledger, and gets in when the first has deleted and gone."""
+    next_night(custody)
+    custody.night()
+    next_night(custody)
+    first: list[dict[str, Any]] = []
+
+    def meanwhile(step: str) -> None:
+        if step == "read":
+            first.append(custody.night())
+
+    second = custody.night(die=meanwhile)
+    assert first[0]["night"]["plan"]["deletions"]
+    assert second["findings"] == []
+    assert second["night"]["blocked"] is None
+
+
 def test_a_deletion_by_the_box_hidden_behind_a_killed_run(custody: Custody) -> None:
     """What the killed run was about to delete does not cover what the box deleted meanwhile."""
     world = custody.world

@@ -91,6 +91,7 @@ def test_the_roles_order_is_read_as_it_stands() -> None:
     assert list(role("night.yml")) == [
         ("ledger", "read"),
         ("lockout", "closed"),
+        ("ledger", "read"),
         ("archives", "listed"),
         ("audit", ""),
         ("ledger", "watched"),
@@ -104,3 +105,16 @@ def test_the_roles_order_is_read_as_it_stands() -> None:
         ("ledger", "recorded"),
         ("lockout", "open"),
     ]
+
+
+def test_what_is_gone_back_to_is_chosen_by_what_is_known_once_the_box_is_out() -> None:
+    assert list(role("rollback.yml"))[:5] == [
+        ("ledger", "read"),
+        ("lockout", "closed"),
+        ("ledger", "read"),
+        ("rollback", ""),
+        ("archives", "checked"),
+    ]
+    block = yaml.safe_load((TASKS / "rollback.yml").read_text(encoding="utf-8"))[-2]["block"]
+    included = [task.get(INCLUDE) for task in block]
+    assert included[:3] == ["close.yml", "ledger.yml", "target.yml"]
