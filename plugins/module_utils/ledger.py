@@ -230,7 +230,6 @@ class View:
     last_check: dict[str, str] = field(default_factory=dict)
     # When which part of the data was read, for each number of parts that was ever in use.
     readings: dict[int, dict[int, str]] = field(default_factory=dict)
-    proved: str | None = None
     looked: str | None = None  # when the list of archives was last compared
     head: dict[str, Any] = field(default_factory=lambda: {"sequence": 0, "hash": ""})
 
@@ -325,9 +324,7 @@ def _checked(result: View, line: Line) -> None:
 
 
 def _proved(result: View, line: Line) -> None:
-    for identity in list(result.archives):
-        _change(result, identity, proved=identity == line.data["id"])
-    result.proved = line.data["id"]
+    _change(result, line.data["id"], proved=True)
 
 
 def _rollback(result: View, line: Line) -> None:

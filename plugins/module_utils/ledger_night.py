@@ -47,7 +47,7 @@ class Seen:
     compacting: bool = False  # the audit found a compaction that was interrupted
     unreadable: str = ""  # why the archives could not be listed
     head: Mapping[str, Any] = field(default_factory=dict)  # of the ledger, as the host kept it
-    proved: str = ""  # id of the archive that the last successful drill restored
+    proved: tuple[str, ...] = ()  # ids of the archives that successful drills restored
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def decide(
         findings.append(found)
         if not _told(known, ("finding", found)):
             entries.append(("finding", found))
-    if seen.proved and seen.proved != known.proved and seen.proved in known.archives:
-        entries.append(("proved", {"id": seen.proved}))
+    unproved = {archive.id for archive in known.standing if not archive.proved}
+    entries += [("proved", {"id": one}) for one in seen.proved if one in unproved]
     added = book.preview(lines, now, *entries)
     recovered = [{"id": identity, "reason": RECOVERED} for identity in watched.removed]
     later = [("removed", {"archives": recovered})] if recovered else []

@@ -77,9 +77,9 @@ def plan(archives: Iterable[Archive], policy: Policy, *, hold: str | None = None
     standing = list(archives)
     counting = [a for a in standing if a.state == PRESENT and not a.is_checkpoint]
     kept = _keep(counting, policy)
-    for archive in counting:
-        if archive.proved and archive.id not in kept:
-            kept[archive.id] = "the last one that a drill proved"
+    proved = max((a for a in counting if a.proved), key=lambda a: (a.when, a.id), default=None)
+    if proved is not None and proved.id not in kept:
+        kept[proved.id] = "the newest one that a drill proved"
     remove = [
         _decision(archive, "no rule keeps it") for archive in counting if archive.id not in kept
     ]

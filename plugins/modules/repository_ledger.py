@@ -82,7 +82,7 @@ options:
     type: bool
     default: false
   evidence_directory:
-    description: Folder of the drills' evidence; the last archive that a drill proved is never deleted.
+    description: Folder of the drills' evidence; the newest standing archive that a drill proved is never deleted.
     type: path
   daily:
     description: How many daily archives stay.
@@ -330,15 +330,17 @@ class Keeper:
             proved=self._proved(),
         )
 
-    def _proved(self) -> str:
+    def _proved(self) -> tuple[str, ...]:
         directory = self.params["evidence_directory"]
         if not directory:
-            return ""
-        for record in reversed(evidence.history(directory, self.params["agent"])):
-            repository = record.data.get("repository", {}).get("name")
-            if record.result == PROVEN and repository == self.params["repository"]:
-                return str(record.data.get("archive", {}).get("id", ""))
-        return ""
+            return ()
+        proofs = [
+            str(record.data.get("archive", {}).get("id", ""))
+            for record in evidence.history(directory, self.params["agent"])
+            if record.result == PROVEN
+            and record.data.get("repository", {}).get("name") == self.params["repository"]
+        ]
+        return tuple(dict.fromkeys(proofs))
 
     def _settings(self) -> Settings:
         wanted = self.params

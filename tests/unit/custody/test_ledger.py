@@ -19,6 +19,11 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.ledger import (
     contains,
     view,
 )
+from ansible_collections.lifeboat.agents.plugins.module_utils.ledger_night import (
+    Seen,
+    Settings,
+    decide,
+)
 from ansible_collections.lifeboat.agents.plugins.module_utils.ledger_watch import (
     FINDINGS,
     Limits,
@@ -26,6 +31,7 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.ledger_watch impor
     Watch,
     watch,
 )
+from ansible_collections.lifeboat.agents.plugins.module_utils.retention import Policy, plan
 
 NOW = datetime(2026, 11, 22, 4, 0, tzinfo=timezone.utc)
 ID = "ab" * 32
@@ -179,7 +185,7 @@ def test_replaying(book: Ledger) -> None:
     book.append(NOW, ("proved", {"id": ID}), ("deleting", {"archives": [{"id": other}]}))
     known = view(book.read())
     assert known.archives[ID].proved
-    assert not known.archives[other].proved, "only the last one"
+    assert known.archives[other].proved, "a proof stays one, for when the last one does not stand"
     assert known.deleting == [other]
     book.append(NOW, ("removed", {"archives": [{"id": other, "reason": "no rule keeps it"}]}))
     known = view(book.read())
@@ -190,6 +196,32 @@ def test_replaying(book: Ledger) -> None:
     assert view(book.read()).deleting == []
     book.append(NOW, ("rollback", {"undone": [ID], "restored": [other]}), ("compacted", {}))
     assert list(view(book.read()).names()) == [other]
+
+
+def test_a_proof_outlives_one_that_a_rollback_undid(tmp_path: Path) -> None:
+    book = Ledger(tmp_path / "ledger", "acme", "vault1")
+    names = [f"acme-2026-11-{day:02d}T02:00:00Z" for day in range(15, 22)]
+    ids = [f"{number:064x}" for number in range(len(names))]
+    pairs = zip(ids, names, strict=True)
+    book.append(NOW, ("begin", {"repository_id": REPOSITORY}))
+    book.append(NOW, *[("seen", seen(one, name)) for one, name in pairs])
+    book.append(NOW, ("proved", {"id": ids[1]}), ("proved", {"id": ids[-1]}))
+    policy = Policy(daily=2, weekly=0, monthly=0, floor=1)
+    assert ids[1] in {one.id for one in plan(view(book.read()).standing, policy).remove}
+    book.append(NOW, ("rollback", {"undone": [ids[-1]]}))
+    assert ids[1] not in {one.id for one in plan(view(book.read()).standing, policy).remove}
+
+
+def test_proofs_of_archives_that_stand_are_taken_over_once(book: Ledger) -> None:
+    other, gone = "ef" * 32, "09" * 32
+    book.append(NOW, ("seen", seen(gone, "acme-1")), ("removed", {"archives": [{"id": gone}]}))
+    book.append(NOW, ("seen", seen(other, "acme-2026-11-22T02:00:00Z")), ("proved", {"id": ID}))
+    listed = tuple(Listed(one.id, one.name, one.client_time) for one in view(book.read()).standing)
+    evidence = Seen(
+        REPOSITORY, listed, times={}, counts={}, audit="", proved=(gone, ID, other, "un" * 32)
+    )
+    _night, added = decide(book, book.read(), evidence, Settings(), now=NOW)
+    assert [(line.kind, line.data) for line in added] == [("proved", {"id": other})]
 
 
 def test_every_kind_can_be_replayed() -> None:

@@ -149,10 +149,11 @@ def test_what_a_drill_proved_stays() -> None:
     archives = daily(60)
     without = plan(archives, GENEROUS)
     victim = without.remove[10]
-    archives = [replace(one, proved=one.name == victim.name) for one in archives]
+    older = without.remove[9]
+    archives = [replace(one, proved=one.name in (victim.name, older.name)) for one in archives]
     decided = plan(archives, GENEROUS)
     assert {one.name: one.reason for one in decided.keep}[victim.name] == (
-        "the last one that a drill proved"
+        "the newest one that a drill proved"
     )
     assert names(decided.remove) == names(without.remove) - {victim.name}
 
