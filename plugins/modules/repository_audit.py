@@ -62,6 +62,12 @@ options:
       - For the trusted side, after its own deletions, when it has checked what is left.
     type: bool
     default: false
+  compacted:
+    description:
+      - With O(command), say nothing about objects that moved or are gone since O(mark), because the provider compacted.
+      - For the trusted side, which then has to prove with the key that every archive is there and whole.
+    type: bool
+    default: false
   checksums:
     description: Read the data of what is new, and check every checksum.
     type: bool
@@ -257,7 +263,11 @@ class Audit:
         with ServeConnection(self.params["command"], timeout=self.params["timeout"]) as connection:
             connection.open(str(self.params["path"]), exclusive=True, lock_wait=60)
             return audit_scan(
-                connection, mark=self.mark, state=state, archives=self.params["archives"]
+                connection,
+                mark=self.mark,
+                state=state,
+                archives=self.params["archives"],
+                compacted=self.params["compacted"],
             )
 
     def _acceptable(self, report: Report) -> bool:
@@ -293,6 +303,7 @@ def main() -> None:
             "archives": {"type": "dict", "default": {}},
             "accept": {"type": "bool", "default": False},
             "accept_deletions": {"type": "bool", "default": False},
+            "compacted": {"type": "bool", "default": False},
             "checksums": {"type": "bool", "default": False},
             "part": {"type": "int"},
             "parts": {"type": "int", "default": 28},

@@ -21,7 +21,11 @@ PREFIX = "lifeboat.agents.repository_"
 INCLUDE = "ansible.builtin.include_tasks"
 DEFAULTS = {"archives": "listed", "ledger": "read", "lockout": "closed"}
 # What a night at a storage host of ours without an operator's word does not do.
-OTHERS = ("__custody_scan", "custody_resolve | length > 0")
+OTHERS = (
+    "__custody_scan",
+    "custody_resolve | length > 0",
+    "custody_compacted | length > 0",
+)
 
 Call = tuple[str, str]
 

@@ -19,14 +19,14 @@ ROOT = Path(__file__).resolve().parents[3]
 TASKS = ROOT / "roles" / "custody" / "tasks"
 
 
-def played(folder: Path, tasks: Any, **variables: Any) -> tuple[int, str]:
-    """Play tasks on the controller; the exit code and what was said."""
+def played(folder: Path, tasks: Any, *, path: str = "", **variables: Any) -> tuple[int, str]:
+    """Play tasks on the controller, with programs from ``path``; the exit code and what was said."""
     play = {"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": tasks}
     (folder / "play.yml").write_text(yaml.safe_dump([play]))
     done = subprocess.run(
         [str(Path(sys.executable).parent / "ansible-playbook"), str(folder / "play.yml")],
         env={
-            "PATH": "/usr/bin:/bin",
+            "PATH": f"{path}:/usr/bin:/bin".lstrip(":"),
             "HOME": str(folder),
             "LANG": "C.UTF-8",
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
