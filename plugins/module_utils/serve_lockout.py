@@ -7,6 +7,9 @@ Two files beside each other: LOCK is held shared by every session of the guard, 
 LOCK.closed names the time until which no new session is let in. So a repository opens
 again by itself when the side that closed it has died; nothing has to be cleaned up.
 
+Both lie in memory, so a reboot opens the repository too. One that is to stay closed on purpose
+gets a file of systemd-tmpfiles besides, which makes both again at boot until their time is over.
+
 Sessions that are under way get time to end; then the host ends them. The guard gives the
 borg lock back when it is told to end, and what was not committed was never there.
 """
@@ -25,6 +28,7 @@ from pathlib import Path
 
 GRACE = 15.0  # seconds between asking a session to end and making it end
 POLL = 0.1
+TMPFILES = Path("/etc/tmpfiles.d")
 
 
 class LockoutError(Exception):
@@ -37,6 +41,11 @@ class Closed:
 
     token: str
     until: float
+    kept: bool = False  # on purpose: no run is under way
+
+    @property
+    def end(self) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.until))
 
     @property
     def left(self) -> float:
@@ -52,10 +61,12 @@ class Lockout:
         *,
         holders: Callable[[Path], list[int]] | None = None,
         end: Callable[[int, int], None] = os.kill,
+        tmpfiles: Path = TMPFILES,
     ) -> None:
         self.lock = lock
         self.closed_file = lock.with_name(lock.name + ".closed")
         self.holder_file = lock.with_name(lock.name + ".holder")
+        self.boot_file = tmpfiles / f"lifeboat-closed-{lock.name}.conf"
         self._holders = holders or sessions
         self._end = end
 
@@ -72,10 +83,11 @@ class Lockout:
             ) from None
         if until <= time.time():
             return None
-        token = ""
+        token, kept = "", False
         with contextlib.suppress(FileNotFoundError, ValueError, AttributeError):
-            token = str(json.loads(self.holder_file.read_text(encoding="utf-8")).get("token", ""))
-        return Closed(token, until)
+            holder = json.loads(self.holder_file.read_text(encoding="utf-8"))
+            token, kept = str(holder.get("token", "")), bool(holder.get("kept"))
+        return Closed(token, until, kept)
 
     def close(self, token: str, seconds: float, *, wait: float = 60.0) -> list[int]:
         """Let nobody in for so long; the sessions that had to be ended are returned."""
@@ -83,6 +95,12 @@ class Lockout:
             raise LockoutError(f"{self.lock} is missing: systemd-tmpfiles --create makes it")
         with self._changing():
             held = self.current()
+            if held is not None and held.kept:
+                raise LockoutError(
+                    f"the repository is kept closed on purpose until {held.end}, since the rollback"
+                    f" {held.token} with stay_closed. Nothing was done. To let the box in before:"
+                    " custody.yml -e agent=NAME -e repository=HOST -e reopen=true"
+                )
             if held is not None and held.token != token:
                 raise LockoutError(
                     f"another maintenance ({held.token or 'unknown'}) keeps the repository closed"
@@ -106,10 +124,37 @@ class Lockout:
             held = self.current()
             if held is not None and held.token != token:
                 return False  # ours was over, and somebody else has closed it since
-            existed = self.closed_file.exists()
-            self.closed_file.unlink(missing_ok=True)
-            self.holder_file.unlink(missing_ok=True)
-            return existed
+            return self._open()
+
+    def keep(self, token: str) -> bool:
+        """Stay closed after the run has ended and after a reboot, until the time that was set."""
+        with self._changing():
+            held = self.current()
+            if held is not None and held.token != token:
+                return False
+            held = self.require(token)
+            holder = json.dumps({"token": token, "kept": True})
+            _replace(
+                self.boot_file,
+                f"f {self.closed_file} 0644 root root - {held.until:.3f}\n"
+                f"f {self.holder_file} 0600 root root - {holder}\n",
+                0o644,
+            )
+            _replace(self.holder_file, holder, 0o600)
+            return not held.kept
+
+    def reopen(self) -> bool:
+        """Let the box in again that was kept out on purpose; no maintenance is disturbed."""
+        with self._changing():
+            held = self.current()
+            return held is not None and held.kept and self._open()
+
+    def _open(self) -> bool:
+        existed = self.closed_file.exists()
+        self.boot_file.unlink(missing_ok=True)
+        self.closed_file.unlink(missing_ok=True)
+        self.holder_file.unlink(missing_ok=True)
+        return existed
 
     def _write(self, token: str, until: float) -> None:
         _replace(self.holder_file, json.dumps({"token": token}), 0o600)
@@ -156,6 +201,8 @@ def _replace(path: Path, text: str, mode: int) -> None:
     with os.fdopen(descriptor, "w", encoding="ascii") as stream:
         os.fchmod(stream.fileno(), mode)
         stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
     temporary.replace(path)
 
 

@@ -16,6 +16,7 @@ description:
     new session in; sessions under way get time to end and are ended then.
   - A closed repository opens by itself when O(seconds) are over, so that a run that died keeps no
     box out.
+  - V(kept) is for a box that is to stay out on purpose, also when the host is rebooted.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:
@@ -38,9 +39,12 @@ options:
     type: str
     required: true
   state:
-    description: Whether the box is kept out.
+    description:
+      - Whether the box is kept out.
+      - V(kept) leaves it closed by this O(token) until its time is over, whatever happens to the run and the host.
+      - V(reopened) opens what was kept closed by whatever run, and nothing that is in maintenance.
     type: str
-    choices: [closed, open]
+    choices: [closed, open, kept, reopened]
     default: closed
   seconds:
     description: After so long the repository opens by itself.
@@ -50,6 +54,10 @@ options:
     description: Seconds that sessions under way get before they are ended.
     type: int
     default: 60
+  tmpfiles:
+    description: Folder of the files that systemd-tmpfiles reads at boot.
+    type: path
+    default: /etc/tmpfiles.d
 """
 
 EXAMPLES = r"""
@@ -57,6 +65,12 @@ EXAMPLES = r"""
   lifeboat.agents.repository_lockout:
     lock: /run/lifeboat/lock/acme
     token: "{{ run_id }}"
+
+- name: Keep it out also after a reboot, until the time is over
+  lifeboat.agents.repository_lockout:
+    lock: /run/lifeboat/lock/acme
+    token: "{{ run_id }}"
+    state: kept
 
 - name: Let it in again
   lifeboat.agents.repository_lockout:
@@ -83,6 +97,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.lifeboat.agents.plugins.module_utils.serve_lockout import (
+    TMPFILES,
     Lockout,
     LockoutError,
 )
@@ -90,13 +105,21 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.serve_lockout impo
 
 def change(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Close or open, and say what was done."""
-    lockout = Lockout(Path(params["lock"]))
+    lockout = Lockout(Path(params["lock"]), tmpfiles=Path(params["tmpfiles"]))
     held = lockout.current()
     ended: list[int] = []
     if params["state"] == "closed":
         changed = held is None or held.token != params["token"]
         if not check_mode:
             ended = lockout.close(params["token"], params["seconds"], wait=params["wait"])
+    elif params["state"] == "kept":
+        changed = held is not None and held.token == params["token"] and not held.kept
+        if not check_mode:
+            changed = lockout.keep(params["token"])
+    elif params["state"] == "reopened":
+        changed = held is not None and held.kept
+        if not check_mode:
+            changed = lockout.reopen()
     else:
         changed = held is not None and held.token == params["token"]
         if not check_mode:
@@ -110,9 +133,10 @@ def main() -> None:
         argument_spec={
             "lock": {"type": "path", "required": True},
             "token": {"type": "str", "required": True, "no_log": False},
-            "state": {"choices": ["closed", "open"], "default": "closed"},
+            "state": {"choices": ["closed", "open", "kept", "reopened"], "default": "closed"},
             "seconds": {"type": "int", "default": 3600},
             "wait": {"type": "int", "default": 60},
+            "tmpfiles": {"type": "path", "default": str(TMPFILES)},
         },
         supports_check_mode=True,
     )

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,8 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.serve_lockout impo
     LockoutError,
     sessions,
 )
+from ansible_collections.lifeboat.agents.plugins.modules import repository_lockout
+from ansible_collections.lifeboat.agents.tests.unit.custody.nights import ModuleFailed, call
 from ansible_collections.lifeboat.agents.tests.unit.custody.support import World
 
 
@@ -80,6 +84,98 @@ def test_a_missing_lock_file(lock: Path) -> None:
     lock.unlink()
     with pytest.raises(LockoutError, match="systemd-tmpfiles"):
         Lockout(lock).close("run-1", 10)
+
+
+def rebooted(lock: Path) -> None:
+    """What lies in memory is gone, and systemd-tmpfiles makes what its files say."""
+    for path in lock.parent.iterdir():
+        if path.is_file() and path != lock:
+            path.unlink()
+    subprocess.run(
+        ["systemd-tmpfiles", "--create", *map(str, (lock.parent / "tmpfiles").iterdir())],
+        check=True,
+    )
+
+
+@pytest.fixture
+def booting(lock: Path) -> Lockout:
+    (lock.parent / "tmpfiles").mkdir()
+    if shutil.which("systemd-tmpfiles") is None or os.getuid() != 0:
+        pytest.skip("needs systemd-tmpfiles, as root")
+    return Lockout(lock, tmpfiles=lock.parent / "tmpfiles")
+
+
+def test_a_closure_on_purpose_outlives_a_reboot(booting: Lockout) -> None:
+    booting.close("run-1", 1000, wait=0)
+    until = booting.require("run-1").until
+    assert booting.keep("run-1")
+    assert not booting.keep("run-1"), "again is no change"
+    rebooted(booting.lock)
+    held = booting.current()
+    assert held is not None and held.kept
+    assert held.until == pytest.approx(until, abs=0.01)
+    assert booting.closed_file.stat().st_mode & 0o777 == 0o644, "the account reads it"
+    assert booting.holder_file.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(LockoutError, match=f"on purpose until {held.end}.* -e reopen=true"):
+        booting.close("run-2", 100, wait=0)
+    assert not booting.keep("run-2"), "it is not that run's"
+    assert not booting.open("run-2")
+    assert booting.reopen()
+    assert not booting.reopen()
+    rebooted(booting.lock)
+    assert booting.current() is None, "what was reopened stays open"
+    booting.close("run-2", 100, wait=0)
+    assert not booting.reopen(), "a maintenance under way is not disturbed"
+    assert booting.require("run-2")
+
+
+def test_the_module_keeps_and_reopens(booting: Lockout) -> None:
+    def state(wanted: str, token: str = "run-1", *, check_mode: bool = False) -> bool:
+        result = call(
+            repository_lockout.main,
+            check_mode=check_mode,
+            lock=str(booting.lock),
+            tmpfiles=str(booting.boot_file.parent),
+            token=token,
+            state=wanted,
+            wait=0,
+        )
+        return bool(result["changed"])
+
+    assert state("closed")
+    assert state("kept", check_mode=True)
+    assert not booting.boot_file.exists()
+    assert state("kept")
+    assert not state("kept")
+    assert not state("open", "run-2")
+    with pytest.raises(ModuleFailed, match="kept closed on purpose until"):
+        state("closed", "run-2")
+    assert state("reopened", "run-2", check_mode=True)
+    assert booting.current()
+    assert state("reopened", "run-2")
+    assert not state("reopened", "run-2")
+    assert booting.current() is None
+
+
+def test_an_ordinary_closure_does_not_outlive_a_reboot(booting: Lockout) -> None:
+    booting.close("run-1", 1000, wait=0)
+    rebooted(booting.lock)
+    assert booting.current() is None
+
+
+def test_a_closure_on_purpose_ends_by_its_own_time(booting: Lockout) -> None:
+    booting.close("run-1", 0.3, wait=0)
+    booting.keep("run-1")
+    time.sleep(0.4)
+    rebooted(booting.lock)
+    assert booting.current() is None
+    with pytest.raises(LockoutError, match="its time was over"):
+        booting.keep("run-1")
+    booting.close("run-2", 100, wait=0)
+    held = booting.require("run-2")
+    assert not held.kept
+    booting.open("run-2")
+    assert list((booting.lock.parent / "tmpfiles").iterdir()) == []
 
 
 def session(lock: Path, seconds: float = 0, *, stubborn: bool = False) -> subprocess.Popen[bytes]:

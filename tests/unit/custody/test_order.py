@@ -25,6 +25,8 @@ OTHERS = (
     "__custody_scan",
     "custody_resolve | length > 0",
     "custody_compacted | length > 0",
+    "custody_reopen",
+    "custody_stay_closed | default(false)",
 )
 
 Call = tuple[str, str]
