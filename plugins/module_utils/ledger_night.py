@@ -69,6 +69,16 @@ class Night:
         """Whether tonight's state may become the accepted one."""
         return self.blocked is None
 
+    @property
+    def summary(self) -> str:
+        """One sentence."""
+        if self.blocked:
+            return f"NOTHING IS DELETED: {self.blocked}"
+        words = f"{len(self.plan.keep)} archives stay, {len(self.plan.deletions)} go"
+        if self.plan.quarantined:
+            words += f", {len(self.plan.quarantined)} are in quarantine"
+        return words + (f" ({self.plan.stopped})" if self.plan.stopped else "")
+
     def to_dict(self) -> dict[str, Any]:
         result = asdict(self)
         result["accept"] = self.accept

@@ -233,7 +233,6 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.ledger import (
     view,
 )
 from ansible_collections.lifeboat.agents.plugins.module_utils.ledger_night import (
-    Night,
     Seen,
     Settings,
     decide,
@@ -284,7 +283,7 @@ class Keeper:
         if added and not self.check_mode:
             added = self.book.append(self.now, *[(line.kind, line.data) for line in added])
         result = self._result(lines, added)
-        result.update(night=night.to_dict(), findings=night.findings, summary=_sentence(night))
+        result.update(night=night.to_dict(), findings=night.findings, summary=night.summary)
         return result
 
     def _result(self, lines: list[Line], added: list[Line]) -> dict[str, Any]:
@@ -355,16 +354,6 @@ class Keeper:
             compact_every=timedelta(days=wanted["compact_every_days"]),
             compact_delay=timedelta(hours=wanted["compact_delay_hours"]),
         )
-
-
-def _sentence(night: Night) -> str:
-    plan = night.plan
-    if night.blocked:
-        return f"NOTHING IS DELETED: {night.blocked}"
-    words = f"{len(plan.keep)} archives stay, {len(plan.deletions)} go"
-    if plan.quarantined:
-        words += f", {len(plan.quarantined)} are in quarantine"
-    return words + (f" ({plan.stopped})" if plan.stopped else "")
 
 
 def main() -> None:
