@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
 
+from ansible_collections.lifeboat.agents.plugins.action.escrow import Store
 from ansible_collections.lifeboat.agents.plugins.module_utils import evidence
+from ansible_collections.lifeboat.agents.plugins.module_utils.escrow import empty
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
@@ -78,6 +81,29 @@ def fleet(tmp_path: Path) -> Fleet:
     made = Fleet(tmp_path)
     made.build()
     return made
+
+
+def test_a_live_box_that_hangs_is_not_waited_for(fleet: Fleet) -> None:
+    asleep = fleet.root / "asleep"
+    asleep.write_text("#!/bin/sh\nexec sleep 20\n")
+    asleep.chmod(0o755)
+    inventory = yaml.safe_load((fleet.root / "inventory.yml").read_text())
+    box = inventory["all"]["children"]["agents"]["hosts"]["box1"]
+    box["ansible_python_interpreter"] = str(asleep)
+    box["backup_agents"] = box["backup_agents"][:1]
+    (fleet.root / "inventory.yml").write_text(yaml.safe_dump(inventory))
+    (fleet.root / "vault").mkdir()
+    secret = VaultLib([("default", VaultSecret(b"secret"))])
+    known = {"passphrase": "p", "key": "k", "repository_id": "5f"}
+    escrowed = {**empty("acme"), "repositories": {"vault1": known}}
+    Store(fleet.root / "vault", secret).write("acme", escrowed)
+    done = fleet.drill("drill_production_time_limit=3")
+    assert list(fleet.records()) == ["acme"], done.stdout + done.stderr
+    (record,) = fleet.records()["acme"]
+    reasons = {item["name"]: item["reason"] for item in record["not_tested"]}
+    assert "imed out after 3" in reasons["drift of the live agent"], done.stdout
+    assert record["verdict"]["result"] == "could_not_run"
+    assert done.stdout.index("Destroy it") < done.stdout.index("Ask the live agent")
 
 
 @pytest.mark.parametrize(
