@@ -227,6 +227,8 @@ LOSS_MESSAGES: Final[Mapping[str, str]] = {
     "See the snapshot timer on the storage host.",
     "lifeboat.manifest": "The archive holds no manifest that can be trusted. "
     "Drill an earlier archive with -e archive=NAME.",
+    "lifeboat.configuration": "The archive brings a configuration that no agent can use. "
+    "Drill an earlier archive with -e archive=NAME.",
     "lifeboat.escrow": "The vault does not hold what a restore needs. Run playbooks/site.yml.",
 }
 # The same by exit code (BORG_EXIT_CODES=modern), for output without a message id.
@@ -273,6 +275,10 @@ LOSS_PHRASES: Final[Mapping[str, str]] = {
 }
 # Only here does anybody read the repository, the escrow or the archive.
 LOSS_PHASES: Final = ("preflight", "identity", "check", "extract")
+# What the archive brought, as the start of the agent finds it; nothing else of a start is about the archive.
+START_PHRASES: Final[Mapping[str, str]] = {
+    r"The agent's configuration is refused": "lifeboat.configuration",
+}
 
 
 def classify_failure(
@@ -284,6 +290,10 @@ def classify_failure(
     if phase in LOSS_PHASES:
         identifier = next(
             (name for name in _identifiers(message, facts) if name in LOSS_MESSAGES), ""
+        )
+    if phase == "start":
+        identifier = next(
+            (name for phrase, name in START_PHRASES.items() if re.search(phrase, message)), ""
         )
     return Failure(
         phase=phase,

@@ -229,6 +229,14 @@ def test_an_exit_code_of_something_else_is_not_borgs(raw: dict[str, Any]) -> Non
     assert verdict(raw)["result"] == "not_proven"
 
 
+def test_a_configuration_that_was_refused_is_not_proven(raw: dict[str, Any]) -> None:
+    said = "The agent's configuration is refused: config.yaml has to be a regular file."
+    raw.update(phase="start", failed={"task": "Refuse", "result": {"msg": said}})
+    assert verdict(raw)["result"] == "not_proven"
+    raw["failed"]["result"]["msg"] = "IntegrityError: the agent's own"
+    assert verdict(raw)["result"] == "could_not_run"
+
+
 def loss(error: RestoreError) -> bool:
     payload = error.payload()
     return classify_failure("identity", payload["msg"], payload["failure"]).proves_loss
@@ -252,6 +260,10 @@ def test_what_restore_says_of_a_loss_is_understood() -> None:
         ("plugins/module_utils/restore_session.py", "is not complete"),
         ("plugins/action/escrow.py", "There is no escrow of agent"),
         ("roles/drill/tasks/prepare.yml", "holds no key for"),
+        (
+            "roles/agent/tasks/runtimes/hermes/model_stub.yml",
+            "The agent's configuration is refused",
+        ),
         ("roles/drill/tasks/snapshot.yml", "There is no snapshot"),
         ("plugins/module_utils/ledger_control.py", "borg check {outcome}"),
         ("plugins/module_utils/ledger_control.py", "found errors"),
