@@ -44,12 +44,16 @@ NONCE_END = 2**63
 # stored nothing, or 4 PiB. At that pace its end is 32,000 marks away.
 NONCE_REACH = 2**48
 
+#: What a deletion by the trusted side explains, once all archives are verified.
+OF_DELETIONS = frozenset({"deleted", "returned"})
+
 SHOWN = 50  # findings listed one by one; all of them are counted
 
 #: Kinds of findings and what each one says. Unknown kinds do not exist.
 FINDINGS = {
     "deleted": "an object of the accepted state was deleted",
     "overwritten": "an object of the accepted state was stored again with other content",
+    "returned": "an object of an archive that was being deleted was stored again later",
     "manifest-deleted": "the manifest, the list of archives, was deleted",
     "manifest-foreign": "the manifest is not encrypted as this repository is",
     "config-changed": "the config of the repository changed",
@@ -301,6 +305,8 @@ class _Walk:
 
     objects: dict[bytes, Stored] = field(default_factory=dict)
     touched: dict[bytes, tuple[str, int | None]] = field(default_factory=dict)
+    # What the first transaction that touched an accepted object did to it in the end.
+    first: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     manifest: Entry | None = None
     manifest_deleted: bool = False
     transactions: list[Transaction] = field(default_factory=list)
@@ -309,6 +315,17 @@ class _Walk:
     def transaction_of(self, segment: int) -> int | None:
         at = bisect_left(self.commits, segment)
         return self.commits[at] if at < len(self.commits) else None
+
+    def explain(self, deleting: Iterable[bytes]) -> None:
+        """Tell what came back after the deletion of these archives from what was overwritten.
+
+        Only what a transaction deleted that deleted such an archive as well, and that a later
+        transaction stored: the box backed up the same content once more.
+        """
+        heads = {self.first.get(head, (-1, PUT)) for head in deleting}
+        for key, (kind, segment) in self.touched.items():
+            if kind == "overwritten" and self.first[key][1] == DELETE and self.first[key] in heads:
+                self.touched[key] = ("returned", segment)
 
 
 def _replay(
@@ -346,6 +363,9 @@ def _replay(
                     # borg replaces by deleting and storing: the last entry tells.
                     kind = "overwritten" if entry.tag == PUT else "deleted"
                     walk.touched[entry.key] = (kind, segment)
+                    at = len(walk.commits)
+                    if walk.first.get(entry.key, (at, PUT))[0] == at:
+                        walk.first[entry.key] = (at, entry.tag)
     return walk
 
 
@@ -357,6 +377,7 @@ def audit_segments(
     archives: Mapping[str, str] | None = None,
     checksums: bool = False,
     compacting: bool = False,
+    deleting: Iterable[str] = (),
 ) -> tuple[Report, State | None]:
     """Audit the segment files against ``mark``; without one, take stock for a first mark.
 
@@ -364,9 +385,12 @@ def audit_segments(
     again from the segments and compared with the mark. ``archives`` maps ids to names.
     ``compacting`` says that a compaction by the host was interrupted since: then objects
     may have moved, and all of them are compared by size and checksum instead.
+    ``deleting`` are ids of archives that the trusted side had begun to delete: what went with
+    them and was stored again later has ``returned``, which is no overwriting.
     """
     started = time.monotonic()
-    audit = _SegmentAudit(Segments(path), mark, state, archives or {}, checksums, compacting)
+    heads = [bytes.fromhex(identity) for identity in deleting]
+    audit = _SegmentAudit(Segments(path), mark, state, archives or {}, checksums, compacting, heads)
     report, new = audit.run()
     return replace(report, seconds=round(time.monotonic() - started, 3)), new
 
@@ -380,12 +404,14 @@ class _SegmentAudit:
         archives: Mapping[str, str],
         checksums: bool,
         compacting: bool,
+        deleting: list[bytes],
     ) -> None:
         self.files = files
         self.mark = mark
         self.state = state
         self.checksums = checksums
         self.compacting = compacting
+        self.deleting = deleting
         self.found = _Findings(archives)
         self.notes: list[str] = []
         self.times: dict[int, str] = {}
@@ -452,6 +478,7 @@ class _SegmentAudit:
         self._compare_layout(accepted, layout)
         new = {n: size for n, size in layout.items() if n > transaction}
         walk = self._replay(new, config, accepted.objects)
+        walk.explain(self.deleting)
         self.found.add_objects(walk.touched, accepted, walk)
         untouched = {
             key: stored for key, stored in accepted.objects.items() if key not in walk.touched

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,7 @@ def audited(
     *,
     archives: Mapping[str, str] | None = None,
     checksums: bool = False,
+    deleting: Iterable[str] = (),
 ) -> tuple[Report, State | None]:
     """An audit on the host, with what the folder knows."""
     return audit_segments(
@@ -121,6 +122,7 @@ def audited(
         archives=archives,
         checksums=checksums,
         compacting=store.compacting(mark),
+        deleting=deleting,
     )
 
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from .audit import OF_DELETIONS
 from .ledger import Ledger, Line, View, contains, moment, view
 from .ledger_watch import FINDINGS, Limits, Listed, Watch, watch
 from .retention import Plan, Policy, compaction_reason, deletions_pause, plan
@@ -62,6 +63,7 @@ class Night:
     compact: bool
     compact_reason: str
     check: bool
+    verify: bool  # with all data: only these tell what has returned from what was overwritten
     names: dict[str, str]
 
     @property
@@ -109,7 +111,7 @@ def decide(
         watched = _watch(known, seen, settings, now)
         entries += [line for line in watched.lines() if not _told(known, line)]
     findings = [*trust, *watched.findings]
-    recovering = bool(known.deleting) and set(seen.counts) <= {"deleted"} and bool(seen.counts)
+    recovering = bool(known.deleting) and set(seen.counts) <= OF_DELETIONS and bool(seen.counts)
     if seen.counts and not recovering:
         found = {
             "kind": "audit",
@@ -186,6 +188,7 @@ def _night(
         plan=plan(after.standing, settings.policy, hold=hold),
         compact=due and blocked is None and not recovering,
         compact_reason=blocked or reason,
+        verify=recovering and "returned" in seen.counts,
         check=recovering or checked is None or now - checked >= settings.check_every,
         names=after.names(),
     )

@@ -58,7 +58,7 @@ options:
     default: false
   accept_deletions:
     description:
-      - Accept also when objects were deleted, and nothing else was found.
+      - Accept also when objects were deleted, or have returned after O(deleting), and nothing else was found.
       - For the trusted side, after its own deletions, when it has checked what is left.
     type: bool
     default: false
@@ -68,6 +68,14 @@ options:
       - For the trusted side, which then has to prove with the key that every archive is there and whole.
     type: bool
     default: false
+  deleting:
+    description:
+      - Ids of archives that the trusted side had begun to delete before its run ended.
+      - What was deleted together with them and stored again by a later transaction is counted as C(returned),
+        not as overwritten. A scan over the serving protocol cannot tell the two apart.
+    type: list
+    elements: str
+    default: []
   checksums:
     description: Read the data of what is new, and check every checksum.
     type: bool
@@ -117,7 +125,7 @@ clean:
   returned: success
   type: bool
 only_deletions:
-  description: Whether nothing but deletions was found.
+  description: Whether nothing but deletions was found, and what has returned after O(deleting).
   returned: success
   type: bool
 summary:
@@ -207,6 +215,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.lifeboat.agents.plugins.module_utils.audit import (
+    OF_DELETIONS,
     AuditError,
     Mark,
     Report,
@@ -242,7 +251,7 @@ class Audit:
         head = self.store.head() if self.store else {}
         report, state = self._scan() if self.params["command"] else self._segments()
         result = {**report.to_dict(), "head": head}
-        result["only_deletions"] = set(report.counts) <= {"deleted"}
+        result["only_deletions"] = set(report.counts) <= OF_DELETIONS
         if self._acceptable(report) and report.mark is not None and state is not None:
             self._accept(report.mark, state)
         if self.params["part"] is not None and result["only_deletions"]:
@@ -253,7 +262,7 @@ class Audit:
         return result
 
     def _segments(self) -> tuple[Report, State | None]:
-        options = {"archives": self.params["archives"], "checksums": self.params["checksums"]}
+        options = {name: self.params[name] for name in ("archives", "checksums", "deleting")}
         if self.store is None:
             return audit_segments(self.path, mark=self.mark, **options)
         return audited(self.path, self.store, self.mark, **options)
@@ -271,7 +280,7 @@ class Audit:
             )
 
     def _acceptable(self, report: Report) -> bool:
-        allowed = {"deleted"} if self.params["accept_deletions"] else set()
+        allowed = OF_DELETIONS if self.params["accept_deletions"] else set()
         return bool(self.params["accept"]) and set(report.counts) <= allowed
 
     def _accept(self, mark: Mark, state: State) -> None:
@@ -304,6 +313,7 @@ def main() -> None:
             "accept": {"type": "bool", "default": False},
             "accept_deletions": {"type": "bool", "default": False},
             "compacted": {"type": "bool", "default": False},
+            "deleting": {"type": "list", "elements": "str", "default": []},
             "checksums": {"type": "bool", "default": False},
             "part": {"type": "int"},
             "parts": {"type": "int", "default": 28},

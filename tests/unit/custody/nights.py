@@ -181,6 +181,7 @@ class Custody:
         audit = self.audit(
             mark=known["mark"],
             archives=names,
+            deleting=known["deleting"],
             part=known["reading"]["part"],
             parts=known["reading"]["parts"],
         )
@@ -213,6 +214,7 @@ class Custody:
             accept_deletions=bool(deletions) or night["recovering"],
             head=head,
             archives=names,
+            deleting=known["deleting"],
         )
         assert accepted["clean"] or (
             accepted["only_deletions"] and (deletions or night["recovering"])
@@ -222,7 +224,7 @@ class Custody:
             ("checked", {**audit["part"], "what": ["data"]})
         ]
         if deletions or night["check"] or night["recovering"]:
-            self.archives(state="checked")
+            self.archives(state="checked", verify_data=night["verify"])
             entries.append(("checked", {"what": ["archives"]}))
             die("checked")
         if deletions or known["deleting"]:

@@ -593,3 +593,47 @@ def test_what_nobody_else_sees(accepted: Accepted) -> None:
     assert world.borg("check", "--repository-only", str(world.repository)).returncode == 0
     assert world.create("day-3", serving=world.plain()).returncode == 0
     assert not accepted.on_host().clean
+
+
+# What returns after a deletion by the trusted side
+
+
+def touch(accepted: Accepted, *transactions: str, key: bytes) -> None:
+    """Each word is a transaction: the archive goes, or something happens to the object."""
+    for word in transactions:
+        if word == "archive":
+            delete_archive(accepted)
+            continue
+        acts: dict[str, Callable[[ServeConnection], Any]] = {
+            "put": lambda c: c.call("put", id=key, data=b"\x04" + bytes(100)),
+            "again": lambda c: c.call("put", id=key, data=c.call("get", id=key)),
+            "delete": lambda c: c.call("delete", id=key),
+        }
+        attack(accepted.world, acts[word])
+
+
+@pytest.mark.parametrize(
+    ("transactions", "mine", "counted"),
+    [
+        (["archive", "put"], True, "returned"),
+        (["archive", "put", "put"], True, "returned"),
+        (["again", "archive"], True, "deleted"),
+        (["again", "archive", "put"], True, "overwritten"),
+        (["put"], True, "overwritten"),
+        (["delete", "put"], False, "overwritten"),
+        (["archive", "put"], False, "overwritten"),
+        (["archive", "delete", "put"], False, "overwritten"),
+    ],
+)
+def test_only_what_went_with_the_archive_may_return(
+    accepted: Accepted, transactions: list[str], mine: bool, counted: str
+) -> None:
+    world = accepted.world
+    going = next(one for one, name in accepted.names.items() if name == "day-1")
+    shared = some_chunk(world, accepted.state, accepted.names)
+    key = bytes.fromhex(going) if mine else shared
+    touch(accepted, *transactions, key=key)
+    found = accepted.on_host(deleting=[going])
+    kind = next(one.kind for one in found.findings if one.object == key.hex())
+    assert kind == counted
+    assert accepted.on_host().counts.get("returned") is None

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from datetime import datetime, timedelta, timezone
@@ -303,6 +304,37 @@ def test_a_night_after_a_torn_write(custody: Custody, accepted: list[bytes], lef
     said = custody.ledger()
     assert said["deleting"] == []
     assert len(said["names"]) == 2
+
+
+def test_content_that_returns_after_a_killed_run(world: World) -> None:
+    """The only archive of some content is deleted, custody dies, the box has that content again."""
+    custody = Custody(world, START, **SMALL)
+    contents = [os.urandom(3_000) for _unused in range(3)]
+
+    def backup(content: bytes) -> None:
+        next_night(custody, backup=False)
+        (world.home / "state").write_bytes(content)
+        custody.backup()
+
+    for content in contents[:2]:
+        backup(content)
+        custody.night()
+
+    def die(step: str) -> None:
+        if step == "deleted":
+            raise Killed
+
+    backup(contents[2])
+    with pytest.raises(Killed):
+        custody.night(die=die)
+    backup(contents[0])
+    said = custody.night()
+    assert said["findings"] == []
+    assert said["night"]["verify"], "only the data tell that it is the same content"
+    next_night(custody)
+    said = custody.night()
+    assert said["night"]["blocked"] is None
+    assert not said["night"]["verify"]
 
 
 def test_two_runs_at_once(custody: Custody) -> None:
