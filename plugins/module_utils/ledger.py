@@ -29,7 +29,7 @@ KINDS = (
     "seen",  # an archive was seen for the first time
     "quarantined",  # an archive that does not count, and why
     "released",  # an operator says that a quarantined archive counts after all
-    "mark",  # an accepted state; ends what is pending since "deleting", and nothing else does
+    "mark",  # an accepted state; behind "removed" it ends what is pending since "deleting"
     "finding",  # what an audit or a comparison found: nothing is deleted until resolved
     "resolved",  # an operator or a rollback dealt with the findings so far
     "deleting",  # about to delete these archives
@@ -225,6 +225,7 @@ class View:
     marked: str | None = None
     findings: list[dict[str, Any]] = field(default_factory=list)
     deleting: list[str] = field(default_factory=list)  # ids: begun, not accepted yet
+    settled: bool = False  # "removed" was written: the next mark accepts the deletions
     last_deletion: str | None = None
     last_compaction: str | None = None
     last_check: dict[str, str] = field(default_factory=dict)
@@ -285,7 +286,8 @@ def _released(result: View, line: Line) -> None:
 
 def _mark(result: View, line: Line) -> None:
     result.mark, result.marked = dict(line.data), line.time
-    result.deleting = []
+    if result.settled:
+        result.deleting = []
 
 
 def _finding(result: View, line: Line) -> None:
@@ -302,11 +304,13 @@ def _resolved(result: View, line: Line) -> None:
 
 def _deleting(result: View, line: Line) -> None:
     result.deleting = [entry["id"] for entry in line.data["archives"]]
+    result.settled = False
 
 
 def _removed(result: View, line: Line) -> None:
     for entry in line.data["archives"]:
         _change(result, entry["id"], state=REMOVED, reason=entry.get("reason", ""))
+    result.settled = True
     if line.data["archives"]:
         result.last_deletion = line.time
 

@@ -273,9 +273,7 @@ class Nights:
         self.listed.append(Listed(identity, name, ledger.stamp(client)))
         return identity
 
-    def look(
-        self, *, times: bool = True, repository_id: str = REPOSITORY, accept: bool = True
-    ) -> Watch:
+    def look(self, *, times: bool = True, repository_id: str = REPOSITORY) -> Watch:
         known = view(self.book.read())
         result = watch(
             known,
@@ -288,9 +286,7 @@ class Nights:
         lines = result.lines()
         if known.repository_id is None:
             lines = [("begin", {"repository_id": repository_id}), *lines]
-        if accept:
-            lines = [*lines, ("mark", {})]
-        self.book.append(self.now, *lines)
+        self.book.append(self.now, *lines, ("mark", {}))
         return result
 
     def night(self, days: float = 1) -> None:
@@ -363,9 +359,10 @@ def test_a_deletion_that_a_killed_run_had_begun(nights: Nights) -> None:
     nights.archive()
     gone = nights.listed.pop(0)
     nights.book.append(nights.now, ("deleting", {"archives": [{"id": gone.id}]}))
-    result = nights.look(accept=False)
+    result = nights.look()
     assert result.findings == []
     assert result.removed == [gone.id]
+    assert nights.known.deleting == [gone.id], "no state without it was accepted"
     nights.book.append(nights.now, ("removed", {"archives": []}))
     assert nights.known.deleting == [gone.id], "until the state without it is accepted"
     assert nights.known.last_deletion is None
