@@ -11,6 +11,7 @@ certainty (a complex key, a tab as indentation) raises ScrubError, and the file 
 from __future__ import annotations
 
 import re
+import sys
 
 from .scrub import Policy, Scrubbed, ScrubError
 from .secrets import MARKER
@@ -25,9 +26,12 @@ _BLOCK = re.compile(r"[|>][+\-0-9]*[ \t]*(?:#.*)?$")
 _COMMENT = re.compile(r"[ \t]+#.*$")
 _FLOW = re.compile(
     r"(?P<space>\s+)|(?P<comment>(?<=\s)#[^\n]*)|(?P<double>\"(?:[^\"\\]|\\.)*\")"
-    r"|(?P<single>'(?:[^']|'')*')|(?P<mark>[{}\[\],]|:(?=[\s,{}\[\]]|$))"
+    r"|(?P<single>'(?:[^']|'')*')|(?P<property>[!&][^\s{}\[\],]*(?=\s))|(?P<mark>[{}\[\],]|:(?=[\s,{}\[\]]|$))"
     r"|(?P<plain>(?:[^\s{}\[\],:#\"']|:(?![\s,{}\[\]])|(?<=\S)#)(?:[^{}\[\],:#\n]|:(?![\s,{}\[\]])|(?<=\S)#)*)",
     re.DOTALL,
+)
+_ESCAPE = re.compile(
+    r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U(00[01][0-9A-Fa-f]{5})|(.))", re.DOTALL
 )
 
 
@@ -40,8 +44,17 @@ def _unquote(token: str) -> str:
     if len(token) >= 2 and token[0] == token[-1] == "'":
         return token[1:-1].replace("''", "'")
     if len(token) >= 2 and token[0] == token[-1] == '"':
-        return re.sub(r"\\(.)", r"\1", token[1:-1])
+        return _ESCAPE.sub(_unescape, token[1:-1])
     return token
+
+
+def _unescape(match: re.Match[str]) -> str:
+    code = match.group(1) or match.group(2) or match.group(3)
+    if code is None:
+        return str(match.group(4))
+    if int(code, 16) > sys.maxunicode:
+        raise ScrubError(f"no character has the number {code}")
+    return chr(int(code, 16))
 
 
 class _Yaml:
@@ -117,7 +130,7 @@ class _Yaml:
             value = rest
             if not in_list:  # the value of a key on a line of its own
                 self._pop(column)
-                if not self._stack:
+                if not self._stack and not rest.startswith(("{", "[")):
                     raise ScrubError(f"line {self._number}: neither a key nor a list")
         self._value(head, value, ending, column if match else indent)
 
@@ -245,6 +258,10 @@ class _Yaml:
         position = 0
         pending: tuple[int, str] | None = None  # a scalar that may turn out to be a key
         before = ""
+        adjacent = False  # after a quoted scalar or a bracket a colon needs no space behind it
+
+        def doubt(what: str) -> ScrubError:
+            return ScrubError(f"line {self._number}: {what}")
 
         def settle() -> None:
             nonlocal pending, before
@@ -261,12 +278,17 @@ class _Yaml:
 
         while position < len(text):
             match = _FLOW.match(text, position)
-            if match is None:
-                if text.count('"', position) % 2 or text.count("'", position) % 2:
-                    return None
-                raise ScrubError(f"line {self._number}: a flow collection that was not understood")
-            token, kind = match.group(0), match.lastgroup
-            position = match.end()
+            if adjacent and text[position] == ":":
+                token, kind = ":", "mark"
+            elif match is not None:
+                token, kind = match.group(0), str(match.lastgroup)
+            elif text[position] in "\"'":
+                return None
+            else:
+                raise doubt("a flow collection that was not understood")
+            position += len(token)
+            if kind not in ("space", "comment"):
+                adjacent = kind in ("double", "single") or token in "}]"
             if kind == "comment":
                 parts.append(self._comment(token))
             elif kind == "space":
@@ -275,25 +297,31 @@ class _Yaml:
                 if token in "{[":
                     stack.append([token, None])
                 elif token == ":":
-                    if pending is not None and stack:
-                        stack[-1][1] = _unquote(pending[1])
-                        pending = None
+                    if pending is None:
+                        raise doubt("a colon without a plain or quoted key before it")
+                    stack[-1][1] = _unquote(pending[1])
+                    pending = None
                 else:
                     settle()
                     if token == ",":
                         stack[-1][1] = None
                     elif stack.pop()[0] != {"}": "{", "]": "["}[token]:
-                        raise ScrubError(f"line {self._number}: brackets do not match")
+                        raise doubt("brackets do not match")
                 parts.append(token)
                 if not stack:
                     tail = text[position:]
                     if not self._ends_entry(tail):
-                        raise ScrubError(f"line {self._number}: text after a flow collection")
+                        raise doubt("text after a flow collection")
                     self._keys.extend(keys)
                     return "".join(parts) + self._comment(tail)
+            elif token.startswith("#") or (
+                pending is not None and (kind != "plain" or pending[1][0] in "\"'")
+            ):
+                raise doubt(f"{token[0]} where a comma or a space is missing")
+            elif kind == "property":
+                parts.append(token)
             else:
-                if pending is not None:
-                    parts[pending[0]] += ""  # two scalars in a row: a plain one over two lines
+                if pending is not None:  # a plain scalar over two lines
                     index = pending[0]
                     joined = "".join(parts[index:]) + token
                     del parts[index:]
