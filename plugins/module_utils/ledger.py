@@ -226,6 +226,7 @@ class View:
     findings: list[dict[str, Any]] = field(default_factory=list)
     deleting: list[str] = field(default_factory=list)  # ids: begun, not accepted yet
     settled: bool = False  # "removed" was written: the next mark accepts the deletions
+    by_hand: list[str] = field(default_factory=list)  # those of them that an operator deleted
     last_deletion: str | None = None
     last_compaction: str | None = None
     last_check: dict[str, str] = field(default_factory=dict)
@@ -287,14 +288,23 @@ def _released(result: View, line: Line) -> None:
 def _mark(result: View, line: Line) -> None:
     result.mark, result.marked = dict(line.data), line.time
     if result.settled:
-        result.deleting = []
+        result.deleting, result.by_hand, result.settled = [], [], False
 
 
 def _finding(result: View, line: Line) -> None:
     result.findings.append({"time": line.time, **line.data})
 
 
+def vanished(known: View) -> dict[str, str]:
+    """Names by id of the archives whose vanishing is an open finding."""
+    return {one["id"]: one["name"] for one in known.findings if one["kind"] == "archive-vanished"}
+
+
 def _resolved(result: View, line: Line) -> None:
+    gone = line.data.get("gone", [])
+    result.by_hand += [one for one, name in vanished(result).items() if name in gone]
+    result.deleting = list(dict.fromkeys([*result.deleting, *result.by_hand]))
+    result.settled = result.settled and not gone
     result.findings = []
     names = line.data.get("release", [])
     for archive in list(result.archives.values()):
@@ -336,7 +346,7 @@ def _rollback(result: View, line: Line) -> None:
         _change(result, identity, state=REMOVED, reason="undone by a rollback")
     for identity in line.data.get("restored", []):
         _change(result, identity, state=PRESENT, reason="")
-    result.findings, result.deleting = [], []
+    result.findings, result.deleting, result.by_hand = [], [], []
 
 
 _APPLY = {

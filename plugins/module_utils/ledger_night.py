@@ -22,6 +22,7 @@ from .ledger_watch import FINDINGS, Limits, Listed, Watch, watch
 from .retention import Plan, Policy, compaction_reason, deletions_pause, plan
 
 RECOVERED = "deleted by a run that ended before it could say so"
+BY_HAND = "deleted by hand, says an operator"
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ class Night:
 
     findings: list[dict[str, Any]]
     blocked: str | None
-    recovering: bool  # a killed run had deleted archives; accepted once the rest checks out
+    recovering: bool  # a killed run or an operator deleted; accepted once the rest checks out
     recovered: list[dict[str, str]]  # those archives
     plan: Plan
     compact: bool
     compact_reason: str
     check: bool
-    verify: bool  # with all data: only these tell what has returned from what was overwritten
+    verify: bool  # with all data: only these prove what has returned, or is left by an operator
     names: dict[str, str]
 
     @property
@@ -111,7 +112,8 @@ def decide(
         watched = _watch(known, seen, settings, now)
         entries += [line for line in watched.lines() if not _told(known, line)]
     findings = [*trust, *watched.findings]
-    recovering = bool(known.deleting) and set(seen.counts) <= OF_DELETIONS and bool(seen.counts)
+    explained = bool(known.deleting) and set(seen.counts) <= OF_DELETIONS
+    recovering = explained and bool(seen.counts or known.by_hand)
     if seen.counts and not recovering:
         found = {
             "kind": "audit",
@@ -125,7 +127,10 @@ def decide(
     unproved = {archive.id for archive in known.standing if not archive.proved}
     entries += [("proved", {"id": one}) for one in seen.proved if one in unproved]
     added = book.preview(lines, now, *entries)
-    recovered = [{"id": identity, "reason": RECOVERED} for identity in watched.removed]
+    recovered = [
+        {"id": identity, "reason": BY_HAND if identity in known.by_hand else RECOVERED}
+        for identity in watched.removed
+    ]
     later = [("removed", {"archives": recovered})] if recovered else []
     after = view([*lines, *book.preview(lines, now, *entries, *later)])
     return _night(after, seen, settings, now, findings, recovering, recovered), added
@@ -174,7 +179,9 @@ def _night(
     due, reason = compaction_reason(**timing)
     hold = blocked
     if hold is None and recovering:
-        hold = "a run was killed while it deleted: first it is made sure that this is all"
+        hold = (
+            "archives were deleted outside of a whole night: first it is made sure that this is all"
+        )
     if hold is None and seen.compacting:
         hold = "a compaction was interrupted: first its outcome is accepted"
     if hold is None:
@@ -188,7 +195,7 @@ def _night(
         plan=plan(after.standing, settings.policy, hold=hold),
         compact=due and blocked is None and not recovering,
         compact_reason=blocked or reason,
-        verify=recovering and "returned" in seen.counts,
+        verify=recovering and bool("returned" in seen.counts or after.by_hand),
         check=recovering or checked is None or now - checked >= settings.check_every,
         names=after.names(),
     )

@@ -47,7 +47,8 @@ options:
     description:
       - V(read) tells what the ledger says.
       - V(watched) takes in what was seen tonight, and decides.
-      - V(recorded) adds O(entries).
+      - V(recorded) adds O(entries). Findings are resolved only in a ledger that exists; C(gone) of such an
+        entry names archives that an operator deleted by hand, and whose vanishing is an open finding.
     type: str
     choices: [read, watched, recorded]
     default: read
@@ -230,6 +231,7 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.ledger import (
     Line,
     marks,
     moment,
+    vanished,
     view,
 )
 from ansible_collections.lifeboat.agents.plugins.module_utils.ledger_night import (
@@ -261,8 +263,27 @@ class Keeper:
         added: list[Line] = []
         if self.params["state"] == "recorded":
             entries = [(one["kind"], one.get("data") or {}) for one in self.params["entries"]]
+            self._refuse(lines, entries)
             added = self._add(lines, entries)
         return self._result(lines, added)
+
+    def _refuse(self, lines: list[Line], entries: list[tuple[str, Any]]) -> None:
+        """What an operator says has to be about something that this ledger knows."""
+        said = [data for kind, data in entries if kind == "resolved"]
+        if said and not lines:
+            raise LedgerError(
+                f"there is no {self.book.path}, so there are no findings to resolve. Bring the copy"
+                " back; if there is none, run custody.yml with -e adopt=true and without resolve."
+                " Nothing was written"
+            )
+        known = set(vanished(view(lines)).values())
+        unknown = sorted({name for data in said for name in data.get("gone", [])} - known)
+        if unknown:
+            raise LedgerError(
+                f"that {', '.join(unknown)} vanished is no open finding; open are"
+                f" {', '.join(sorted(known)) or 'none'}. Correct gone, or run custody.yml without"
+                " resolve first: it finds what is gone. Nothing was written"
+            )
 
     def _add(self, lines: list[Line], entries: list[tuple[str, Any]]) -> list[Line]:
         if not entries:

@@ -25,5 +25,7 @@ def test_honest_backups_and_custody_go_on(world: World) -> None:
     said = world.play("custody.yml", "-e", "agent=hal")
     assert said.returncode == 0 or "more archives arrived than nights have passed" in said.stdout
     explained = "resolve='the box was taken over, and is ours again'"
-    done = world.play("custody.yml", "-e", "agent=hal", "-e", explained)
-    assert done.returncode == 0, done.stdout[-3000:]
+    for repository in ("guarded", "journal"):
+        named = ("-e", "agent=hal", "-e", f"repository={repository}")
+        done = world.play("custody.yml", *named, "-e", explained)
+        assert done.returncode == 0, done.stdout[-3000:]

@@ -306,6 +306,61 @@ def test_a_night_after_a_torn_write(custody: Custody, accepted: list[bytes], lef
     assert len(said["names"]) == 2
 
 
+def test_an_archive_that_an_operator_deleted_by_hand(custody: Custody) -> None:
+    world = custody.world
+    next_night(custody)
+    custody.night()
+    next_night(custody)
+    first = sorted(world.archives())[0]
+    serving = world.guard("--control")
+    world.borg("delete", f"{world.url}::{first}", serving=serving, client="control")
+    assert "archive-vanished" in {one["kind"] for one in custody.night()["findings"]}
+    with pytest.raises(ModuleFailed, match=f"open are {first}"):
+        custody._record("resolved", why="it was me", gone=["acme-of-another-year"])
+    custody._record("resolved", why="it was me", gone=[first])
+    said = custody.night()
+    assert said["findings"] == []
+    assert said["night"]["verify"], "that it was this archive alone is proved, not believed"
+    assert said["night"]["plan"]["deletions"] == []
+    next_night(custody)
+    said = custody.night()
+    assert said["findings"] == []
+    assert not said["night"]["verify"]
+
+
+@pytest.mark.parametrize("more", ["an object", "the list alone"])
+def test_what_an_operator_did_not_delete_stays(custody: Custody, more: str) -> None:
+    world = custody.world
+    next_night(custody)
+    custody.night()
+    next_night(custody)
+    first = sorted(world.archives())[0]
+    serving = world.guard("--control")
+    force = ["--force", "--force"] if more == "the list alone" else []
+    world.borg("delete", *force, f"{world.url}::{first}", serving=serving, client="control")
+    if more == "an object":
+        chunk = next(key for key in keys_of(world) if key not in heads_of(world))
+        attack(world, lambda c: c.call("delete", id=chunk))
+    mark = custody.ledger()["mark"]
+    custody.night()
+    custody._record("resolved", why="it was me", gone=[first])
+    with pytest.raises(ModuleFailed, match="borg check found errors"):
+        custody.night()
+    assert custody.ledger()["mark"] == mark
+
+
+def test_nothing_is_resolved_in_a_ledger_that_is_lost(custody: Custody) -> None:
+    next_night(custody)
+    custody.night()
+    ledger_of(custody).unlink()
+    next_night(custody)
+    with pytest.raises(ModuleFailed, match="run custody.yml with -e adopt=true"):
+        custody._record("resolved", why="the ledger is lost", release=[])
+    assert not ledger_of(custody).exists()
+    custody.settings["adopt"] = True
+    assert custody.night()["night"]["blocked"] is None
+
+
 def test_content_that_returns_after_a_killed_run(world: World) -> None:
     """The only archive of some content is deleted, custody dies, the box has that content again."""
     custody = Custody(world, START, **SMALL)

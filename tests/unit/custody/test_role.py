@@ -77,3 +77,25 @@ def test_what_lets_a_plan_through_once_is_no_misspelt_argument() -> None:
     begin = yaml.safe_load((ROOT / "playbooks" / "custody.yml").read_text())[0]
     for name in ("custody_retention_remove_at_most", "custody_retention_floor"):
         assert misspelt([name], begin["vars"]["custody_arguments"]) == []
+
+
+@pytest.mark.parametrize(
+    ("targets", "more", "refused"),
+    [
+        (["custody-acme-one", "custody-acme-two"], {"resolve": "the clock"}, True),
+        (["custody-acme-one"], {"resolve": "the clock"}, False),
+        (["custody-acme-one", "custody-acme-two"], {}, False),
+    ],
+)
+def test_an_explanation_is_about_one_repository(
+    tmp_path: Path, targets: list[str], more: dict[str, str], refused: bool
+) -> None:
+    plays = yaml.safe_load((ROOT / "playbooks" / "custody.yml").read_text())
+    tasks = next(one["tasks"] for one in plays if one["name"].startswith("Name what"))
+    named = [
+        {"ansible.builtin.add_host": {"name": one, "groups": ["custody_targets"]}}
+        for one in targets
+    ]
+    code, said = played(tmp_path, [*named, tasks[-1]], **more)
+    assert code == (2 if refused else 0), said
+    assert ("-e agent=NAME -e repository=HOST" in said) == refused
