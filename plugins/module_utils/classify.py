@@ -16,7 +16,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .profile import ARCHIVED, CLASSES, UNKNOWN
+from .copy_names import originals
+from .profile import ARCHIVED, CLASSES, SCRUB, SECRET, UNKNOWN
 from .sqlite import SIDE_FILES
 
 _NONE = 1 << 30
@@ -58,11 +59,12 @@ def segment_regex(segment: str) -> str:
 class State:
     """What the rules can still match in one folder."""
 
-    __slots__ = ("_files", "_folders", "_links", "_steps", "cover", "items", "known")
+    __slots__ = ("_files", "_folders", "_links", "_machine", "_steps", "cover", "items", "known")
 
     def __init__(self, machine: Classifier, items: frozenset[Item], cover: int) -> None:
         self.items = items
         self.cover = cover
+        self._machine = machine
         folders_too: list[tuple[int, str]] = []
         files: list[tuple[int, str]] = []
         self._steps: list[tuple[int, int, str, re.Pattern[str] | None]] = []
@@ -85,11 +87,16 @@ class State:
     def file(self, name: str) -> int:
         """The number of the rule for a file of that name, or the covering one.
 
-        A database's side files are what the database is, unless a rule names them.
+        A database's side files are what the database is, and copies of what holds secrets are
+        secret, unless a rule names them.
         """
         number = min(self._files.match(name), self.cover)
-        if number == _NONE and name.endswith(SIDE_FILES):
+        if number != _NONE:
+            return number
+        if name.endswith(SIDE_FILES):
             return self.file(name.rpartition("-")[0])
+        if any(self._machine.sensitive(self._files.match(item)) for item in originals(name)):
+            return self._machine.copies
         return number
 
     def link(self, name: str) -> int:
@@ -133,12 +140,17 @@ class Classifier:
         self._states: dict[tuple[frozenset[Item], int], State] = {}
         for rule in profile["rules"]:
             self._add(rule["match"], rule["class"], rule.get("at", "root"), rule.get("hash"))
+        self._sensitive = frozenset(
+            rule.number for rule in self.rules if rule.classification in (SCRUB, SECRET)
+        )
         self._nested_from = len(self.rules)
         for pattern in profile.get("nested_homes", []):
             self._add(pattern, CLASSES[0], "root", None)
         initial = {(rule.number, 0) for rule in self.rules}
         self._initial = self._closure(initial)
         self._rules_only = frozenset(i for i in self._initial if i[0] < self._nested_from)
+        self.copies = len(self.rules)  # the rule of copies matches by no pattern
+        self._add("copies of files with secrets", SECRET, "root", None)
         self.root = self._state(self._initial, _NONE)
 
     def _add(self, pattern: str, classification: str, at: str, hashed: bool | None) -> None:
@@ -156,6 +168,10 @@ class Classifier:
                 at == "any",
             )
         )
+
+    def sensitive(self, number: int) -> bool:
+        """Whether what a rule matches holds secrets, or is one."""
+        return number in self._sensitive
 
     def classification(self, number: int) -> str:
         """The class that a rule number stands for."""

@@ -219,3 +219,44 @@ def exporting(**settings: Any) -> dict[str, Any]:
 def test_a_wrong_profile_says_what_is_wrong(data: Any, message: str) -> None:
     with pytest.raises(ProfileError, match=message):
         load(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "paths"),
+    [
+        (
+            "hermes",
+            "webhook_subscriptions.json~ webhook_subscriptions.json.bak webhook_subscriptions.json.orig "
+            "webhook_subscriptions.json.tmp .webhook_subscriptions.json.swp config.yaml~ .config.yaml.swp "
+            "#config.yaml# .#config.yaml config.bak.yaml config-old.yaml config_2.yaml #.env# ..env.swp "
+            "profiles/work/config.yaml~ backup-config.yaml",
+        ),
+        ("openclaw", "openclaw.json~ .openclaw.json.swp openclaw-backup.json openclaw.copy.json"),
+        ("nanobot", "config.json~ .config.json.swo config-2026-11-01.json config.old.json.save"),
+        ("codex", "config.toml~ #config.toml#"),
+        ("generic", "config.yaml.bak config.yaml~ settings.orig.json #auth.json#"),
+    ],
+)
+def test_copies_of_what_holds_secrets_are_secret(name: str, paths: str) -> None:
+    profile = shipped(name)
+    spaced = ["config (1).yaml", "Copy of config.yaml"] if name in ("hermes", "generic") else []
+    names = [*paths.split(), *spaced]
+    assert {path: classify(profile, path) for path in names} == dict.fromkeys(names, "secret")
+
+
+def test_a_rule_may_name_a_copy_and_what_is_no_copy_stays_unknown() -> None:
+    profile = shipped("generic")
+    profile["rules"] = [{"match": "config.sample.yaml", "class": "keep"}, *profile["rules"]]
+
+    assert classify(profile, "config.sample.yaml") == "keep"
+    assert classify(profile, "workspace/config.yaml~") == "keep"
+    for path in (
+        "notes.md~",
+        "my-config.yaml",
+        "config",
+        "reconfig.yaml.bak",
+        ".config.yaml",
+        "a" * 255,
+    ):
+        assert classify(profile, path) == "unknown"
+    assert classify(profile, "." * 255) == classify(profile, "#" * 255) == "unknown"
