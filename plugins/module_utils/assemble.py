@@ -35,6 +35,7 @@ from .manifest import (
 from .profile import ARCHIVED, KEEP, SCRUB, UNKNOWN
 from .scrub import Policy, Scrubbed, ScrubError, export_environment, scrub
 from .secrets import Finding, Scanner, as_dicts, credential_file_name, secret_file_name
+from .sqlite import HEADER_SIZE
 from .survey import Candidate, Database, Survey
 from .walk import DIRECTORY, FIFO, FILE, SOCKET, SYMLINK
 
@@ -466,8 +467,9 @@ class Assembly:
                     Problem(
                         True,
                         f"database {printable(entry.path)} is not readable: "
-                        "encrypted, or its header is damaged",
-                        "it was archived as it is; where that is right, accept it: "
+                        + _why_not_sqlite(entry),
+                        "it was archived as it is: restore it from an earlier archive; where it "
+                        "is right, accept it: "
                         "{path: ..., rule: database} in accepted_findings",
                     )
                 )
@@ -534,6 +536,12 @@ class Assembly:
             return
         if status.st_mtime_ns != record.mtime_ns or status.st_size != record.size:
             record.sha256, record.changed, record.any_size = None, True, True
+
+
+def _why_not_sqlite(entry: Candidate) -> str:
+    if entry.size < HEADER_SIZE:
+        return f"emptied or cut off, it has {entry.size} bytes left"
+    return "encrypted, or its header is damaged"
 
 
 def _inodes(entries: Iterable[Candidate]) -> dict[tuple[int, int], str]:

@@ -38,6 +38,7 @@ from .errors import CouldNotRun, LifeboatError, ToldToStop
 from .export import Export
 from .listing import Comparer, Comparison
 from .look import Cache, Looker
+from .losses import known_databases, losses
 from .manifest import NAME as MANIFEST
 from .manifest import Writer, fixed_block, printable
 from .outside import Outside
@@ -170,7 +171,10 @@ class Backup:
         stack.callback(version.end)
         self._archiving.begin()
 
-        survey = self._survey = Survey(Classifier(self._profile))
+        before = status_files.read(config.state_dir)
+        survey = self._survey = Survey(
+            Classifier(self._profile), known_databases=known_databases(before)
+        )
         scanner = Scanner(config.secret_patterns, config.accepted_findings)
         cache = Cache(self._state / "files.cache", scanner.version)
         looker = Looker(descriptor, scanner, cache)
@@ -211,6 +215,7 @@ class Backup:
             self._archiving.catch_up(manifest.go_on)
             assembly.fresh_entries()
         assembly.not_sqlite()
+        self._problems += losses(before, survey)
         if export is not None:
             facts["export"] = export.describe(assembly.copies_of(export.files()))
         facts["outside"] = self._outside = Outside(home, descriptor, self._profile).collect(

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from . import status as status_files
 from .assemble import Assembly
 from .classify import Classifier
 from .config import BoxConfig
 from .copies import Copy, Growing, RunDirectory
 from .hold import RAW
 from .look import Cache, Looker
+from .losses import known_databases, losses
 from .manifest import printable
 from .privilege import lookup
 from .profile import KEEP, SCRUB
@@ -62,7 +64,8 @@ def audit(
     identity = lookup(config.user)
     home, descriptor = open_home(config.home, identity.uid)
     try:
-        survey = Survey(Classifier(profile), measure=True)
+        before = status_files.read(config.state_dir)
+        survey = Survey(Classifier(profile), known_databases=known_databases(before), measure=True)
         scanner = Scanner(config.secret_patterns, config.accepted_findings)
         cache = Cache(Path(config.state_dir) / "files.cache", scanner.version)
         looker = Looker(descriptor, scanner, cache)
@@ -120,7 +123,7 @@ def audit(
         "to_be_supplied": assembly.to_be_supplied,
         "problems": [
             {"message": problem.message, "hint": problem.hint, "error": problem.error}
-            for problem in assembly.problems
+            for problem in [*assembly.problems, *losses(before, survey)]
         ],
         "troubles": [
             {"path": printable(t.path), "class": t.classification, "reason": t.reason}

@@ -12,8 +12,9 @@ from typing import Any
 
 from .assemble import KEPT, Problem
 from .databases import HeldDatabase
+from .losses import contents
 from .manifest import printable
-from .status import FAILED, FORMAT, SUCCESS, WARNING, utc
+from .status import CONTENTS, FAILED, FORMAT, SUCCESS, WARNING, utc
 from .survey import Survey
 from .targets import Target
 
@@ -57,6 +58,9 @@ def verdict(run: Run, before: Mapping[str, Any]) -> dict[str, Any]:
         "agent": run.agent,
         "last_attempt": attempt,
         "last_success": before.get("last_success") if result == FAILED else attempt,
+        CONTENTS: before.get(CONTENTS)
+        if result == FAILED or run.survey is None
+        else contents(run.survey, run.databases),
         "result": result,
         "archive": run.archive if made else None,
         "archive_id": made[0].created.archive_id if made and made[0].created else None,

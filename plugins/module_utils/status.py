@@ -19,6 +19,7 @@ FORMAT = 1
 NAME, METRICS = "status.json", "metrics.prom"
 SUCCESS, WARNING, FAILED = "success", "warning", "failed"
 LOCK = "lock"
+CONTENTS = "last_contents"  # of the last good run: what a later one may miss
 RESTORE_RECORDS = "/var/lib/lifeboat-restore"
 _PING_TIMEOUT = 10
 _MOST_NAMED = 50
@@ -133,11 +134,13 @@ def _keep_reserve(path: Path) -> None:
 
 def begin(state_dir: str, agent: str, attempt: str, metrics_file: str | None = None) -> None:
     """What stays behind when a run is killed: that it began and never ended."""
+    before = read(state_dir)
     status: dict[str, Any] = {
         "format": FORMAT,
         "agent": agent,
         "last_attempt": attempt,
-        "last_success": read(state_dir).get("last_success"),
+        "last_success": before.get("last_success"),
+        CONTENTS: before.get(CONTENTS),
         "result": FAILED,
         "archive": None,
         "archive_id": None,

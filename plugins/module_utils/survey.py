@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
 
 from .classify import Classifier
-from .manifest import HOME
+from .manifest import HOME, printable
 from .profile import DROP, KEEP, RUNTIME, SCRUB, SECRET, UNKNOWN
 from .sqlite import HEADER_SIZE, SIDE_FILES, SUFFIXES, Header, parse_header
 from .walk import DIRECTORY, FILE, OTHER, Entry, FolderStack, Trouble, Walk, open_file
@@ -100,8 +101,16 @@ Take = Callable[[Candidate], None]
 class Survey:
     """One walk over a home, sorted by what is to be done with each entry."""
 
-    def __init__(self, classifier: Classifier, *, measure: bool = False) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        known_databases: frozenset[str] = frozenset(),
+        measure: bool = False,
+    ) -> None:
+        """`known_databases`: the databases, by printable path, that the last good run held."""
         self.classifier = classifier
+        self._known_databases = known_databases
         self._walk = Walk(classifier, measure=measure)
         self._folders: FolderStack[Candidate] = FolderStack()
         self._measure = measure
@@ -175,7 +184,13 @@ class Survey:
             return False
         named = name.endswith(SUFFIXES)
         size = entry.stat.st_size
-        if size < HEADER_SIZE or (size % 512 and not named):
+        known = printable(entry.path) in self._known_databases
+        kept = named and entry.classification == KEEP
+        if size < HEADER_SIZE:
+            if known or (kept and (size or _has_log(folder, name))):
+                self.not_sqlite.append(candidate)
+            return False
+        if size % 512 and not named and not known:
             return False
         try:
             descriptor = open_file(name, folder, entry.stat)
@@ -188,7 +203,7 @@ class Survey:
         if header is not None:
             self.databases.append(Database(candidate, header, {}))
             return True
-        if named and entry.classification == KEEP:
+        if known or kept:
             self.not_sqlite.append(candidate)
         return False
 
@@ -210,3 +225,11 @@ class Survey:
             for entry in self.archived
             if entry.classification == UNKNOWN and entry.unknown_root is not None
         }
+
+
+def _has_log(folder: int, name: str) -> bool:
+    """Whether a write-ahead log with something in it lies beside a file. A new database has none
+    before its first page: what is empty beside one was emptied."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.stat(name + "-wal", dir_fd=folder, follow_symlinks=False).st_size > 0
+    return False
