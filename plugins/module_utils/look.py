@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +19,13 @@ from .profile import UNKNOWN
 from .secrets import TEXT_LIMIT, Finding, Scanner, is_private_key, is_text, secret_file_name
 from .sqlite import HEADER_SIZE, MAGIC
 from .survey import Candidate
+from .unknown_files import compressed, scan_unknown
 from .walk import open_file
 
 HASH_LIMIT = 1 << 20
 _BLOCK = 1 << 20
 _PAGE = 4096
-_CACHE_FORMAT = 2
+_CACHE_FORMAT = 3
 
 
 class Look(NamedTuple):
@@ -183,11 +185,16 @@ class Looker:
             os.close(descriptor)
 
     def _judge(self, data: bytes, want_hash: bool, whole: bool) -> Look:
-        findings = self._scanner.scan(data) if whole or is_text(data) else []
+        findings: list[Finding] = []
+        if whole:
+            findings = scan_unknown(self._scanner, data)
+        elif is_text(data):
+            findings = self._scanner.scan(data)
+        secret = compressed(data) if whole else ""
         return Look(
             hashlib.sha256(data).hexdigest() if want_hash else None,
             tuple(findings),
-            "is a private key" if findings and is_private_key(data) else "",
+            "is a private key" if findings and is_private_key(data) else secret,
             data[:HEADER_SIZE].startswith(MAGIC),
         )
 
@@ -203,14 +210,14 @@ class Looker:
 
         findings: list[Finding] = []
         if whole:
-            findings = self._scanner.scan_blocks(hashed())
+            findings = self._scanner.scan_blocks(hashed(), partial(scan_unknown, self._scanner))
         elif want_hash:
             for _block in hashed():
                 pass
         return Look(
             digest.hexdigest() if whole or want_hash else None,
             tuple(findings),
-            "",
+            compressed(head) if whole else "",
             head.startswith(MAGIC),
         )
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .errors import CouldNotRun
@@ -112,10 +112,11 @@ PATTERNS: tuple[Pattern, ...] = (
     _text("secret-field", rf"{_FIELD}\\?[\"']?\s*[:=]\s*{_FIELD_VALUE}", *_FIELD_HINTS, lower=True),
 )  # fmt: skip
 
-_PLACEHOLDER = re.compile(
-    rb"(?i)\$\{|\$[A-Z_]{3,}|\{\{|%\(|<[a-z]|your[_-]?|example|placeholder|changeme|redacted|"
-    rb"xxxx|\*\*\*|\.\.\.|os\.environ|getenv|process\.env|" + MARKER.encode().lower()
+_EXAMPLE = re.compile(
+    rb"(?i)<[a-z]|your[_-]?|example|placeholder|changeme|redacted|xxxx|\*\*\*|\.\.\.|"
+    rb"os\.environ|getenv|process\.env|" + MARKER.encode().lower()
 )
+_PLACEHOLDER = re.compile(rb"(?i)\$\{|\$[A-Z_]{3,}|\{\{|%\(|" + _EXAMPLE.pattern[4:])
 
 
 def _long_words(data: bytes) -> bytes:
@@ -199,13 +200,16 @@ class Scanner:
             data = b"".join([*parts, data[position:]])
         return data.decode("utf-8", "surrogateescape")
 
-    def scan_blocks(self, blocks: Iterable[bytes]) -> list[Finding]:
+    def scan_blocks(
+        self, blocks: Iterable[bytes], scan: Callable[[bytes], list[Finding]] | None = None
+    ) -> list[Finding]:
         """The hits in something too large to hold; blocks overlap so that none is cut in two."""
+        scan = scan or self.scan
         found: dict[str, Finding] = {}
         tail, lines = b"", 0
         for block in blocks:
             data = tail + block
-            for finding in self.scan(data):
+            for finding in scan(data):
                 found.setdefault(finding.rule, Finding(finding.rule, lines + finding.line))
             lines += data.count(b"\n", 0, max(0, len(data) - _OVERLAP))
             tail = data[-_OVERLAP:]
@@ -227,6 +231,11 @@ def _placeholder(pattern: Pattern, match: re.Match[bytes]) -> bool:
         return MARKER.encode() in match.group(0)
     value = match.group("value") if "value" in match.re.groupindex else match.group(0)
     return bool(_PLACEHOLDER.search(value))
+
+
+def is_example(value: str) -> bool:
+    """Whether a value plainly stands for one that is to be filled in."""
+    return bool(_EXAMPLE.search(value.encode("utf-8", "surrogateescape")))
 
 
 def _user_pattern(item: Mapping[str, str]) -> Pattern:
@@ -263,7 +272,7 @@ _SECRET_WORDS = frozenset(
 _SECRET_PAIRS = frozenset(
     ("api key|access key|secret key|private key|signing key|encryption key|auth key|master key|"
      "session key|service key|app key|bot key|license key|webhook key|shared key|host key|"
-     "account key|client key|deploy key|recovery key|nsec key|basic auth|auth header").split("|")
+     "encrypt key|account key|client key|deploy key|recovery key|nsec key|basic auth|auth header").split("|")
 )  # fmt: skip
 _PLURALS = frozenset(
     "passwords passphrases secrets apikeys credentials cookies keys headers ids jwts psks".split()
