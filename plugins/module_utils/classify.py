@@ -87,14 +87,15 @@ class State:
     def file(self, name: str) -> int:
         """The number of the rule for a file of that name, or the covering one.
 
-        A database's side files are what the database is, and copies of what holds secrets are
-        secret, unless a rule names them.
+        A database's side files hold what the database holds: the first rule that speaks of the one
+        or the other speaks of both. Copies of what holds secrets are secret, unless a rule names
+        them.
         """
         number = min(self._files.match(name), self.cover)
+        if name.endswith(SIDE_FILES):
+            return min(number, self.file(name.rpartition("-")[0]))
         if number != _NONE:
             return number
-        if name.endswith(SIDE_FILES):
-            return self.file(name.rpartition("-")[0])
         if any(self._machine.sensitive(self._files.match(item)) for item in originals(name)):
             return self._machine.copies
         return number

@@ -158,6 +158,16 @@ def test_side_files_are_what_their_database_is() -> None:
     assert classify(profile, "other.db-wal") == "unknown"
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
+def test_the_side_files_of_a_secret_database_are_secret_in_a_kept_folder(suffix: str) -> None:
+    profile = rules(
+        ("workspace/vault.db", "secret"), ("!*.cache.db", "drop"), ("workspace/", "keep")
+    )
+    assert classify(profile, f"workspace/vault.db{suffix}") == "secret"
+    assert classify(profile, f"workspace/a/b.cache.db{suffix}") == "drop"
+    assert classify(profile, f"workspace/other.db{suffix}") == "keep"
+
+
 def test_overrides_come_first_and_merge() -> None:
     base = load({**rules(("a", "keep")), "secrets": {"keys": ["x"]}, "outside": []})
     merged = load(
