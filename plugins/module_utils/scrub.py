@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .secrets import CONTAINERS, MARKER, Scanner, suspicious
+from .secrets import CONTAINERS, MARKER, Scanner, key_name, suspicious
 
 
 class ScrubError(ValueError):
@@ -31,7 +31,17 @@ class Scrubbed:
     keys: tuple[str, ...]
 
 
-_REFERENCE = re.compile(r"\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*|\{\{[^}]*\}\}|%[A-Z_]+%")
+_REFERENCE = re.compile(
+    r"\$\{[^}]*\}|\{\{[^}]*\}\}|%[A-Z_]+%|\$[A-Z][A-Z0-9]*_[A-Z0-9_]*"
+    r"|\$(?:HOME|USER|LOGNAME|PATH|PWD|SHELL|HOSTNAME|TMPDIR|TOKEN|SECRET|PASSWORD|APIKEY)"
+)
+_DOLLAR_WORD = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
+_BEARER = re.compile(r"(?i)(?:bearer|basic)\s+[a-z0-9._~+/=-]{12,}")
+_RANDOM = re.compile(r"(?!/)(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/=]{20,}")
+_HEADER = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):\s*\S.*", re.DOTALL)
+_HEADER_OPTIONS = frozenset({"-H", "--header"})
+_QUERY = re.compile(r"(?P<start>[?&](?P<name>[A-Za-z][\w.-]*)=)(?P<value>[^&#\s\"'<>\\,\]]+)")
+_QUERY_NAMES = frozenset({"key", "sig", "signature", "auth", "pass", "code"})
 _OPTION = re.compile(r"--?([A-Za-z][A-Za-z0-9_-]*)(?:=(.+))?", re.DOTALL)
 _EMPTY = frozenset({"", "null", "~", "none", "true", "false", "yes", "no", "on", "off", "{}", "[]"})
 
@@ -58,22 +68,43 @@ class Policy:
 
     def secret(self, path: Sequence[str], value: str, after: str = "") -> bool:
         """Whether the value at a path of keys has to go; `after` is the list item before it."""
-        plain = value.strip()
+        plain = self.shorn(value).strip()
         if plain.lower() in _EMPTY or plain == MARKER or _REFERENCE.fullmatch(plain):
             return False
-        if self.scanner.hits(plain) or self._option(plain, after):
+        if self.scanner.hits(plain) or _BEARER.fullmatch(plain) or self._option(plain, after):
             return True
         named = [key for key in path if key and not key.isdigit()]
         if any(fnmatch.fnmatchcase(named[-1], p) for p in self.plain_keys) if named else False:
             return False
         if named and suspicious(named[-1], self.keys, self.plain_keys):
             return True
+        if named and key_name(named[-1]) and _RANDOM.fullmatch(plain):
+            return True
+        if _DOLLAR_WORD.fullmatch(plain):
+            return False
         return any(self.container(key) for key in named[:-1]) or (
             bool(named) and named[-1].lower() in CONTAINERS
         )
 
+    def shorn(self, value: str) -> str:
+        """A value without the secrets in the queries of its URLs."""
+        return _QUERY.sub(self._shear, value) if "://" in value else value
+
+    def _shear(self, match: re.Match[str]) -> str:
+        name, value = match.group("name"), match.group("value")
+        named = name.lower() in _QUERY_NAMES or suspicious(name, self.keys, self.plain_keys)
+        if not named or _REFERENCE.fullmatch(value):
+            return match.group(0)
+        return match.group("start") + MARKER
+
     def _option(self, value: str, after: str) -> bool:
-        """An argument of a command: --token=VALUE, or VALUE after --token."""
+        """An argument of a command: --token=VALUE, VALUE after --token, or a header after -H."""
+        option, equals, rest = value.partition("=")
+        if equals and option in _HEADER_OPTIONS:
+            return self._option(rest, option)
+        header = _HEADER.fullmatch(value) if after.strip() in _HEADER_OPTIONS else None
+        if header:
+            return suspicious(header.group(1), self.keys, self.plain_keys)
         match = _OPTION.fullmatch(value)
         if match:
             return bool(match.group(2)) and suspicious(match.group(1), self.keys, self.plain_keys)
@@ -81,6 +112,23 @@ class Policy:
         return bool(before and not before.group(2)) and suspicious(
             before.group(1) if before else "", self.keys, self.plain_keys
         )
+
+
+class Siblings:
+    """The name that a mapping gives to its value: {name: API_KEY, value: ...}."""
+
+    def __init__(self) -> None:
+        self._where: object = None
+        self._name = ""
+
+    def path(self, where: object, path: Sequence[str], value: str) -> list[str]:
+        """The path by which a value is judged; `where` tells one mapping from another."""
+        last = path[-1].lower() if path else ""
+        if last in ("name", "key", "variable"):
+            self._where, self._name = where, value
+        elif last == "value" and where == self._where:
+            return [*path[:-1], self._name]
+        return list(path)
 
 
 def scrub(path: str, text: str, policy: Policy) -> Scrubbed:
@@ -143,6 +191,9 @@ def scrub_environment(text: str, policy: Policy) -> Scrubbed:
         if match and policy.secret([match.group(1)], match.group(2).strip("\"'")):
             ending = line[len(line.rstrip("\r\n")) :]
             line = line[: match.start(2)] + MARKER + ending
+            keys.append(match.group(1))
+        elif match and policy.shorn(line) != line:
+            line = policy.shorn(line)
             keys.append(match.group(1))
         elif line.lstrip().startswith("#"):
             line = policy.scanner.redact(line)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 
-from .scrub import Policy, Scrubbed, ScrubError
+from .scrub import Policy, Scrubbed, ScrubError, Siblings
 from .secrets import MARKER
 
 _TOKEN = re.compile(
@@ -22,13 +22,14 @@ _TOKEN = re.compile(
 class _Frame:
     """An object or an array that is open."""
 
-    __slots__ = ("before", "index", "is_object", "key")
+    __slots__ = ("before", "index", "is_object", "key", "siblings")
 
     def __init__(self, is_object: bool) -> None:
         self.is_object = is_object
         self.key: str | None = None
         self.index = 0
         self.before = ""
+        self.siblings = Siblings()
 
 
 def _decoded(token: str) -> str:
@@ -94,8 +95,11 @@ def _scalar(
     after, before = "", value
     if frame is not None and not frame.is_object:
         after, frame.before = frame.before, before
-    if not policy.secret(path, value, after):
-        return token
+    judged = frame.siblings.path(None, path, value) if frame is not None else path
+    if not policy.secret(judged, value, after):
+        if policy.shorn(token) != token:
+            keys.append(".".join(path))
+        return policy.shorn(token)
     keys.append(".".join(path))
     quote = "'" if kind == "single" else '"'
     return f"{quote}{MARKER}{quote}"

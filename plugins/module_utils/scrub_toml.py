@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from .scrub import Policy, Scrubbed, ScrubError
+from .scrub import Policy, Scrubbed, ScrubError, Siblings
 from .secrets import MARKER
 
 _TOKEN = re.compile(
@@ -33,6 +33,7 @@ class _Toml:
         self._out: list[str] = []
         self._keys: list[str] = []
         self._table: list[str] = []
+        self._siblings = Siblings()
 
     def run(self) -> Scrubbed:
         while self._position < len(self._text):
@@ -60,6 +61,7 @@ class _Toml:
     def _header(self, token: str) -> None:
         """[table] and [[array of tables]]"""
         self._table = []
+        self._siblings = Siblings()
         self._out.append(token)
         while self._position < len(self._text):
             kind, token = self._next()
@@ -141,9 +143,13 @@ class _Toml:
             and self._text[self._position] == "."
         ):
             token += self._next()[1] + self._next()[1]
-        if self._policy.secret(path, _plain(token), after):
+        judged = self._siblings.path(path[:-1], path, _plain(token))
+        if self._policy.secret(judged, _plain(token), after):
             self._keys.append(".".join(path))
             token = f'"{MARKER}"'
+        elif self._policy.shorn(token) != token:
+            self._keys.append(".".join(path))
+            token = self._policy.shorn(token)
         self._out.append(token)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import sys
 
-from .scrub import Policy, Scrubbed, ScrubError
+from .scrub import Policy, Scrubbed, ScrubError, Siblings
 from .secrets import MARKER
 
 _KEY = re.compile(
@@ -65,6 +65,8 @@ class _Yaml:
         self._out: list[str] = []
         self._keys: list[str] = []
         self._number = 0
+        self._items = 0
+        self._siblings = Siblings()
         self._before = ""  # the list item before this one, for options of commands
 
     def run(self) -> Scrubbed:
@@ -99,6 +101,7 @@ class _Yaml:
             if not match:
                 break
             dash = column
+            self._items += 1
             self._pop(column + 1)
             column += match.end()
             rest = rest[match.end() :]
@@ -170,12 +173,20 @@ class _Yaml:
             self._found()
             self._out.append(head + MARKER + gap + self._comment(tail) + ending)
         else:
-            self._out.append(head + scalar + gap + self._comment(tail) + ending)
-            self._out.extend(more)
+            self._out.append(head + self._shorn(scalar) + gap + self._comment(tail) + ending)
+            self._out.extend(self._shorn(line) for line in more)
 
     def _secret(self, value: str) -> bool:
         after, self._before = self._before, value
-        return self._policy.secret(self._path(), value, after)
+        where = (self._items, self._stack[:-1])
+        path = self._siblings.path(where, self._path(), value)
+        return self._policy.secret(path, value, after)
+
+    def _shorn(self, text: str) -> str:
+        shorn = self._policy.shorn(text)
+        if shorn != text:
+            self._found()
+        return shorn
 
     def _block(self, head: str, value: str, ending: str, indent: int) -> None:
         body = self._indented(indent)
@@ -193,7 +204,7 @@ class _Yaml:
             self._out.extend(body[len(body) - trailing :] if trailing > 0 else [])
         else:
             self._out.append(head + value + ending)
-            self._out.extend(body)
+            self._out.extend(self._shorn(line) for line in body)
 
     def _indented(self, indent: int, *, stop_at_comment: bool = False) -> list[str]:
         """The following lines that are indented further, with empty ones between them."""
@@ -233,7 +244,7 @@ class _Yaml:
         if self._secret(_unquote(token)):
             self._found()
             token = f"{quote}{MARKER}{quote}"
-        self._out.append(head + token + self._comment(tail))
+        self._out.append(head + self._shorn(token) + self._comment(tail))
 
     @staticmethod
     def _ends_entry(tail: str) -> bool:
@@ -254,6 +265,8 @@ class _Yaml:
         """The collection scrubbed with what follows it, None while it is not closed."""
         parts: list[str] = []
         keys: list[str] = []
+        siblings = Siblings()
+        opened = 0  # tells one mapping from another
         stack: list[list[str | None]] = []  # per collection: [bracket, key, pending scalar index]
         position = 0
         pending: tuple[int, str] | None = None  # a scalar that may turn out to be a key
@@ -271,9 +284,13 @@ class _Yaml:
             pending = None
             path = self._path() + [str(frame[1]) for frame in stack if frame[1]]
             after, before = before, _unquote(token)
-            if self._policy.secret(path, before, after):
+            judged = siblings.path((opened, len(stack)), path, before)
+            if self._policy.secret(judged, before, after):
                 quote = token[0] if token[0] in "\"'" else ""
                 parts[index] = f"{quote}{MARKER}{quote}" if quote else f'"{MARKER}"'
+                keys.append(".".join(path))
+            elif self._policy.shorn(token) != token:
+                parts[index] = parts[index].replace(token, self._policy.shorn(token))
                 keys.append(".".join(path))
 
         while position < len(text):
@@ -296,6 +313,7 @@ class _Yaml:
             elif kind == "mark":
                 if token in "{[":
                     stack.append([token, None])
+                    opened += 1
                 elif token == ":":
                     if pending is None:
                         raise doubt("a colon without a plain or quoted key before it")

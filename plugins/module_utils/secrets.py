@@ -272,7 +272,7 @@ _SECRET_WORDS = frozenset(
 _SECRET_PAIRS = frozenset(
     ("api key|access key|secret key|private key|signing key|encryption key|auth key|master key|"
      "session key|service key|app key|bot key|license key|webhook key|shared key|host key|"
-     "encrypt key|account key|client key|deploy key|recovery key|nsec key|basic auth|auth header").split("|")
+     "encrypt key|account key|client key|deploy key|recovery key|nsec key|basic auth|auth header|authorization header").split("|")
 )  # fmt: skip
 _PLURALS = frozenset(
     "passwords passphrases secrets apikeys credentials cookies keys headers ids jwts psks".split()
@@ -284,6 +284,10 @@ _HARMLESS_LAST = frozenset(
     "strategy threshold ratio estimate counter counting".split()
 )
 _HARMLESS_FIRST = frozenset("max min num total input output prompt completion context".split())
+_PASSES = frozenset("first second third last single multi one two by low high band all".split())
+_HARMLESS_KEYS = frozenset(
+    "public primary foreign cache sort partition index group idempotency".split()
+)
 CONTAINERS = frozenset({"env", "environment", "headers", "extra_headers", "http_headers", "auth"})
 
 
@@ -301,11 +305,23 @@ def _singular(word: str) -> str:
 def secret_name(key: str) -> bool:
     """Whether the name of a setting says that its value is a secret."""
     parts = words(key)
-    if not parts or parts[-1] in _HARMLESS_LAST or parts[0] in _HARMLESS_FIRST:
+    if not parts or parts[0] in _HARMLESS_FIRST:
         return False
+    if " ".join(parts[-2:]) in _SECRET_PAIRS:
+        return True
+    if parts[-1] in _HARMLESS_LAST:
+        return False
+    if parts[-1] == "pass" and len(parts) > 1:
+        return parts[-2] not in _PASSES
     if not _SECRET_WORDS.isdisjoint(parts):
         return True
     return any(f"{first} {second}" in _SECRET_PAIRS for first, second in zip(parts, parts[1:]))
+
+
+def key_name(key: str) -> bool:
+    """Whether a setting is the key of something, which is a secret where its value looks like one."""
+    parts = words(key)
+    return len(parts) > 1 and parts[-1] == "key" and parts[-2] not in _HARMLESS_KEYS
 
 
 _SECRET_FILES = re.compile(
