@@ -92,6 +92,8 @@ class Assembly:
         self._settled = 0
         self._links: dict[tuple[int, int], str] = {}
         self._guarded: dict[tuple[int, int], str] = {}
+        self._targets: dict[str, str] = {}
+        self._followed = 0
         self._linked: list[Candidate] = []
         self._fresh: list[Candidate] = []
         self._scanned_logs: dict[str, tuple[os.stat_result, Copy]] = {}
@@ -194,10 +196,35 @@ class Assembly:
         else:
             self._try(entry)
 
-    def linked_entries(self) -> None:
-        """Files of several names; the walk has ended and all its secrets are known."""
+    def guard(self) -> None:
+        """The walk has ended: the other names of all its secrets are known now."""
         scrubbed = (e for e in self._survey.archived if e.classification == SCRUB)
         self._guarded = _inodes([*self._survey.secrets, *scrubbed])
+        for path, link in self._led_to().items():
+            record = self.records.get(path)
+            if record and record.type == FILE and record.classification in (KEEP, UNKNOWN):
+                self.problems.append(
+                    Problem(
+                        True,
+                        f"{printable(path)} was archived before {printable(link)} was seen, a link "
+                        "to it that has the name of a secret",
+                        "name it secret by a rule, and delete the archive of this run",
+                    )
+                )
+
+    def _led_to(self) -> dict[str, str]:
+        """The files below the home that links with the names of secrets lead to."""
+        links = self._survey.secret_links
+        while self._followed < len(links):
+            link = links[self._followed]
+            self._followed += 1
+            real = os.path.realpath(self.absolute(link))
+            if real.startswith(f"{self._home}/") and os.path.isfile(real):
+                self._targets.setdefault(real[len(self._home) + 1 :], link)
+        return self._targets
+
+    def linked_entries(self) -> None:
+        """Files of several names had to wait for the end of the walk."""
         for entry in self._linked:
             if entry.mtime_ns > self._fresh_after:
                 self._fresh.append(entry)
@@ -265,7 +292,11 @@ class Assembly:
         return self._guarded_link(entry)
 
     def _guarded_link(self, entry: Candidate) -> str:
-        """A second name of a secret, or of a file that is archived without its secrets."""
+        """A second name of a secret, or of a file that is archived without its secrets; or what a
+        link of such a name leads to."""
+        link = self._led_to().get(entry.path)
+        if link is not None:
+            return f"{printable(link)}, a link to it, has the name of a secret"
         other = self._guarded.get((entry.device, entry.inode)) if entry.links > 1 else None
         return f"it is the same file as {printable(other)}" if other is not None else ""
 
@@ -396,7 +427,10 @@ class Assembly:
         unknown file, now by its name and main file, and once more when it is held."""
         entry = database.entry
         if entry.classification != UNKNOWN:
-            return True
+            reason = self._guarded_link(entry)
+            if reason:
+                self._withhold(entry, reason)
+            return not reason
         try:
             reason = self._reason(entry, self._looker.look(entry, None))
         except OSError as error:

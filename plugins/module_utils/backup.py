@@ -203,6 +203,7 @@ class Backup:
             meanwhile=self._archiving.keep_feeding,
         )
         stack.callback(databases.release)
+        assembly.guard()
         databases.hold([item for item in survey.databases if assembly.allow_database(item)])
         databases.archive(assembly)
         assembly.linked_entries()

@@ -80,6 +80,7 @@ def audit(
             feed=lambda paths, files: None,
         )
         survey.run(descriptor, assembly.take)
+        assembly.guard()
         for database in survey.databases:
             if assembly.allow_database(database):
                 assembly.allow_held(database, method=RAW, place=None)

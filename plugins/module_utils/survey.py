@@ -15,7 +15,7 @@ from .classify import Classifier
 from .manifest import HOME, printable
 from .profile import DROP, KEEP, RUNTIME, SCRUB, SECRET, UNKNOWN
 from .sqlite import HEADER_SIZE, SIDE_FILES, SUFFIXES, Header, parse_header
-from .walk import DIRECTORY, FILE, OTHER, Entry, FolderStack, Trouble, Walk, open_file
+from .walk import DIRECTORY, FILE, OTHER, SYMLINK, Entry, FolderStack, Trouble, Walk, open_file
 
 
 class Candidate:
@@ -118,6 +118,7 @@ class Survey:
         self.databases: list[Database] = []
         self.withheld: list[str] = []
         self.secrets: list[Candidate] = []
+        self.secret_links: list[str] = []  # links that have the names of secrets
         self.dropped: list[Candidate] = []
         self.not_sqlite: list[Candidate] = []
         self._take: Take = lambda entry: None
@@ -132,7 +133,17 @@ class Survey:
     def run(self, home: int, take: Take = lambda entry: None) -> None:
         """Walk the home; `take` gets what is archived, but no database, as it is found."""
         self._take = take
+        self._look_for_secret_links(home)
         self._walk.run(home, self._visit)
+
+    def _look_for_secret_links(self, home: int) -> None:
+        """Those at the top are known before the walk takes what they lead to."""
+        for name in os.listdir(home):
+            number = self.classifier.root.link(name)
+            if self.classifier.classification(number) in (SECRET, SCRUB):
+                with contextlib.suppress(OSError):
+                    os.readlink(name, dir_fd=home)
+                    self.secret_links.append(name)
 
     def _count(self, entry: Entry) -> None:
         self.counts[entry.classification] += 1
@@ -148,6 +159,8 @@ class Survey:
         if kind in (KEEP, UNKNOWN) and self._is_side_file(candidate):
             return
         self._count(entry)
+        if entry.type == SYMLINK and kind in (SECRET, SCRUB):
+            self.secret_links.append(entry.path)
         if kind == SECRET:
             self.withheld.append(entry.path)
             self.secrets.append(candidate)

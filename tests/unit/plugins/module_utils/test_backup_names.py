@@ -1,0 +1,65 @@
+# Copyright (c) 2026 lifeboat.agents contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of several names: what has the name of a secret is one by every name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+
+from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils.engine import (
+    Box,
+    make_database,
+    write,
+)
+
+OLD = 1_600_000_000
+
+
+def test_other_names_of_secrets_are_withheld_and_named(box: Box) -> None:
+    vault = make_database(box.home / ".env.sqlite")
+    with contextlib.closing(sqlite3.connect(vault)) as connection:
+        connection.execute("INSERT INTO messages (body) VALUES ('CANARY')")
+        connection.commit()
+    (box.home / "workspace").mkdir()
+    os.link(vault, box.home / "workspace" / "snap.sqlite")
+    os.link(vault, box.home / "unknown.sqlite")
+    for name, target in {
+        ".env": "workspace/dotfiles/agent-env",
+        "config.yaml": "workspace/dotfiles/agent.yaml",
+        "auth.json": "a-note",
+        "sessions/s/.env": "../../workspace/z-env",
+    }.items():
+        link = box.home / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+        place = write(link.parent / target, "api: CANARY\n")
+        os.utime(place, (OLD, OLD))
+    write(box.home / "SOUL.md", "precious")
+    status = box.backup()
+    target = box.extract(status)
+    assert [p for p in target.rglob("*") if p.is_file() and b"CANARY" in p.read_bytes()] == []
+    said = [problem["message"] for problem in status["problems"]]
+    reason = "a link to it, has the name of a secret"
+    for path, other in (
+        ("workspace/dotfiles/agent-env", ".env"),
+        ("workspace/dotfiles/agent.yaml", "config.yaml"),
+        ("workspace/z-env", "sessions/s/.env"),
+    ):
+        assert f"{path} was withheld: {other}, {reason}" in said
+    assert "workspace/snap.sqlite was withheld: it is the same file as .env.sqlite" in said
+    quarantined = {item["path"] for item in status["unknown"] if item["decision"] == "quarantined"}
+    assert {"a-note", "unknown.sqlite"} <= quarantined
+    assert (box.restored_home(target) / "SOUL.md").read_text(encoding="ascii") == "precious"
+
+
+def test_what_was_archived_before_the_link_to_it_was_seen_is_told(box: Box) -> None:
+    os.utime(write(box.home / "memories" / "note", "x"), (OLD, OLD))
+    (box.home / "workspace").mkdir()
+    (box.home / "workspace" / ".env").symlink_to("../memories/note")
+    status = box.backup()
+    assert status["result"] == "failed"
+    assert "memories/note was archived before workspace/.env was seen" in status["message"]
+    assert "name it secret by a rule" in status["hint"]
