@@ -42,6 +42,7 @@ from .walk import DIRECTORY, FIFO, FILE, SOCKET, SYMLINK
 _SCRUB_LIMIT = 16 << 20
 _ENVIRONMENT_LIMIT = 1 << 20
 _BATCH = 400
+_ATTEMPTS = 3
 # What changed in the last minutes is read as late as can be, just before borg reads it.
 _FRESH_SECONDS = 900
 HARD_LINK = "hardlink"
@@ -235,21 +236,31 @@ class Assembly:
     def fresh_entries(self) -> None:
         """What changed in the last minutes, in the state it has now."""
         for entry in self._fresh:
+            self._as_it_is_now(entry)
+        self.flush()
+
+    def _as_it_is_now(self, entry: Candidate) -> None:
+        """Programs replace files whole: one that was replaced between two looks is looked at again."""
+        failure = OSError()
+        for _attempt in range(_ATTEMPTS):
             try:
                 status = self._looker.status(entry.path)
                 if stat.S_ISREG(status.st_mode):
                     entry.update(status)
+                self._entry(entry)
+                return
             except OSError as error:
-                self._unreadable(entry, error)
-                continue
-            self._try(entry)
-        self.flush()
+                failure = error
+        self._unreadable(entry, failure)
 
     def _try(self, entry: Candidate) -> None:
         try:
             self._entry(entry)
         except OSError as error:
-            self._unreadable(entry, error)
+            if entry.type == FILE and error.errno in _GONE:
+                self._fresh.append(entry)
+            else:
+                self._unreadable(entry, error)
 
     def _entry(self, entry: Candidate) -> None:
         if entry.type == FILE:
@@ -363,7 +374,7 @@ class Assembly:
 
     def _unreadable(self, entry: Candidate, error: OSError) -> None:
         path = printable(entry.path)
-        if error.errno in _GONE:
+        if error.errno in _GONE and not os.path.lexists(self.absolute(entry.path)):
             self.problems.append(Problem(False, f"{path} vanished while it was read"))
             return
         self.problems.append(

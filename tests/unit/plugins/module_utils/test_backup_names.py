@@ -9,6 +9,10 @@ import contextlib
 import os
 import sqlite3
 
+import pytest
+
+from ansible_collections.lifeboat.agents.plugins.module_utils.databases import Databases
+from ansible_collections.lifeboat.agents.plugins.module_utils.survey import Database
 from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils.engine import (
     Box,
     make_database,
@@ -63,3 +67,22 @@ def test_what_was_archived_before_the_link_to_it_was_seen_is_told(box: Box) -> N
     assert status["result"] == "failed"
     assert "memories/note was archived before workspace/.env was seen" in status["message"]
     assert "name it secret by a rule" in status["hint"]
+
+
+def test_a_file_of_two_names_that_is_replaced_meanwhile_is_archived(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = write(box.home / "sessions" / "jobs.json", "old")
+    os.link(jobs, box.root / "snapshot-of-jobs.json")
+    os.utime(jobs, (OLD, OLD))
+    original = Databases.hold
+
+    def hold(self: Databases, databases: list[Database]) -> None:
+        os.replace(write(jobs.with_name("jobs.new"), "new"), jobs)
+        original(self, databases)
+
+    monkeypatch.setattr(Databases, "hold", hold)
+    status = box.backup()
+    assert (status["result"], status["problems"]) == ("success", [])
+    restored = box.restored_home(box.extract(status))
+    assert (restored / "sessions" / "jobs.json").read_text(encoding="ascii") == "new"
