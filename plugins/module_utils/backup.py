@@ -149,6 +149,12 @@ class Backup:
             raise refused
         return status
 
+    def refuse(self, error: CouldNotRun) -> None:
+        """A run that cannot begin is told in status, metrics and ping like any that failed."""
+        with self._lock():
+            self._problems.append(Problem(True, error.message, error.hint))
+            self._finish()
+
     def _begin(self) -> None:
         status_files.begin(
             self._config.state_dir,

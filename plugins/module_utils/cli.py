@@ -197,6 +197,13 @@ def _say(text: str, stream: TextIO | None = None) -> None:
     (stream or sys.stdout).write(f"{text}\n")
 
 
+def _profile(config: configuration.BoxConfig) -> dict[str, Any]:
+    try:
+        return load_profile(configuration.read_json(Path(config.profile)))
+    except ProfileError as error:
+        raise CouldNotRun(f"{config.profile}: {error}", hint="correct the profile") from error
+
+
 def _one(options: argparse.Namespace, name: str) -> tuple[int, Any]:
     config = configuration.load(name, options.config_directory)
     if options.command == "status":
@@ -216,9 +223,11 @@ def _one(options: argparse.Namespace, name: str) -> tuple[int, Any]:
             _say(report.verification(name, outcome))
         return (0 if outcome["good"] else 1), outcome
     try:
-        profile = load_profile(configuration.read_json(Path(config.profile)))
-    except ProfileError as error:
-        raise CouldNotRun(f"{config.profile}: {error}", hint="correct the profile") from error
+        profile = _profile(config)
+    except CouldNotRun as error:
+        if options.command == "backup":
+            Backup(config, {}).refuse(error)
+        raise
     if options.command == "audit":
         result = audit(config, profile, everything=options.all)
         if not options.json:

@@ -136,6 +136,20 @@ def test_what_could_not_run_is_2(
     assert "not valid JSON" in err
 
 
+def test_a_broken_profile_is_told_in_status_and_metrics(
+    box: Box, installed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--config-directory", str(installed))
+    for text in ("{}", "{ broken"):
+        write(installed / "acme" / "profile.json", text)
+        assert run(capsys, "backup", "acme", *where)[0] == 2
+        code, out, _err = run(capsys, "status", "acme", *where)
+        assert (code, "profile.json" in out) == (1, True)
+        metrics = (box.state / "metrics.prom").read_text(encoding="utf-8")
+        assert 'lifeboat_backup_success{agent="acme"} 0' in metrics
+        (box.state / "status.json").unlink()
+
+
 def test_one_agent_that_could_not_run_does_not_stop_the_next(
     box: Box, installed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
