@@ -194,7 +194,15 @@ def _told(error: LifeboatError) -> int:
 
 
 def _say(text: str, stream: TextIO | None = None) -> None:
-    (stream or sys.stdout).write(f"{text}\n")
+    (stream or sys.stdout).write(f"{_visible(text)}\n")
+
+
+def _visible(text: str) -> str:
+    """A file name must not command the terminal it is shown on."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else ascii(character)[1:-1]
+        for character in text
+    )
 
 
 def _profile(config: configuration.BoxConfig) -> dict[str, Any]:

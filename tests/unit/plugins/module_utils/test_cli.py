@@ -150,6 +150,17 @@ def test_a_broken_profile_is_told_in_status_and_metrics(
         (box.state / "status.json").unlink()
 
 
+def test_a_file_name_does_not_command_the_terminal(
+    box: Box, installed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(box.home / "evil\x1b]0;owned\x07\x1b[2Jname\x9b")
+    where = ("--config-directory", str(installed))
+    for command in ("audit", "backup", "status"):
+        _code, out, _err = run(capsys, command, "acme", *where)
+        assert r"evil\x1b]0;owned\x07\x1b[2Jname\x9b" in out
+        assert all(character.isprintable() or character == "\n" for character in out)
+
+
 def test_one_agent_that_could_not_run_does_not_stop_the_next(
     box: Box, installed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
