@@ -18,7 +18,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -293,6 +293,25 @@ def _mark(result: View, line: Line) -> None:
 
 def _finding(result: View, line: Line) -> None:
     result.findings.append({"time": line.time, **line.data})
+
+
+def refuse_unfounded(path: Path, lines: list[Line], entries: Sequence[tuple[str, Any]]) -> None:
+    """What an operator says has to be about something that this ledger knows."""
+    said = [data for kind, data in entries if kind == "resolved"]
+    if said and not lines:
+        raise LedgerError(
+            f"there is no {path}, so there are no findings to resolve. Bring the copy"
+            " back; if there is none, run custody.yml with -e adopt=true and without resolve."
+            " Nothing was written"
+        )
+    known = set(vanished(view(lines)).values())
+    unknown = sorted({name for data in said for name in data.get("gone", [])} - known)
+    if unknown:
+        raise LedgerError(
+            f"that {', '.join(unknown)} vanished is no open finding; open are"
+            f" {', '.join(sorted(known)) or 'none'}. Correct gone, or run custody.yml without"
+            " resolve first: it finds what is gone. Nothing was written"
+        )
 
 
 def vanished(known: View) -> dict[str, str]:

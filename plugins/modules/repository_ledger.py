@@ -231,7 +231,7 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.ledger import (
     Line,
     marks,
     moment,
-    vanished,
+    refuse_unfounded,
     view,
 )
 from ansible_collections.lifeboat.agents.plugins.module_utils.ledger_night import (
@@ -263,27 +263,9 @@ class Keeper:
         added: list[Line] = []
         if self.params["state"] == "recorded":
             entries = [(one["kind"], one.get("data") or {}) for one in self.params["entries"]]
-            self._refuse(lines, entries)
+            refuse_unfounded(self.book.path, lines, entries)
             added = self._add(lines, entries)
         return self._result(lines, added)
-
-    def _refuse(self, lines: list[Line], entries: list[tuple[str, Any]]) -> None:
-        """What an operator says has to be about something that this ledger knows."""
-        said = [data for kind, data in entries if kind == "resolved"]
-        if said and not lines:
-            raise LedgerError(
-                f"there is no {self.book.path}, so there are no findings to resolve. Bring the copy"
-                " back; if there is none, run custody.yml with -e adopt=true and without resolve."
-                " Nothing was written"
-            )
-        known = set(vanished(view(lines)).values())
-        unknown = sorted({name for data in said for name in data.get("gone", [])} - known)
-        if unknown:
-            raise LedgerError(
-                f"that {', '.join(unknown)} vanished is no open finding; open are"
-                f" {', '.join(sorted(known)) or 'none'}. Correct gone, or run custody.yml without"
-                " resolve first: it finds what is gone. Nothing was written"
-            )
 
     def _add(self, lines: list[Line], entries: list[tuple[str, Any]]) -> list[Line]:
         if not entries:
