@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,7 @@ def test_what_is_not_a_repetition_is_restored_anew(stored: World, change: Any) -
     if change is not gone:
         assert "not empty" in str(why_not(look(stored), False, 0, ARCHIVE))
     assert "bytes are needed" in str(why_not(look(stored), True, 1 << 60, ARCHIVE))
+    time.sleep(1.1)  # what is moved aside is named by the second
     result = bring(stored.request(replace=True), stored)
     assert result["ended"]["home"] == str(stored.home)
     assert soul(stored) == "I am acme.\n"
