@@ -74,7 +74,7 @@ class World:
             env={**self.environment, **PLAIN},
             capture_output=True,
             text=True,
-            check=False,
+            check=False,  # how it ends is what tests ask
         )
 
     def records(self) -> dict[Path, dict[str, Any]]:

@@ -36,7 +36,7 @@ def played(folder: Path, tasks: Any, *, path: str = "", **variables: Any) -> tup
         cwd=folder,
         capture_output=True,
         text=True,
-        check=False,
+        check=False,  # its end is given to the test
     )
     return done.returncode, done.stdout + done.stderr
 

@@ -45,7 +45,7 @@ def point(home: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "ANSIBLE_FORCE_COLOR": "0"},
         capture_output=True,
         text=True,
-        check=False,
+        check=False,  # refusals are what is looked at
         timeout=120,
     )
 

@@ -101,6 +101,7 @@ def small_disk(place: Path, options: str) -> Iterator[None]:
     """A file system of its own at a folder, with these options of tmpfs."""
     mount = ["mount", "-t", "tmpfs", "-o", options, "lifeboat-test", str(place)]
     # Root of an unprivileged container may not mount; script/test counts and names what is skipped.
+    # Where it may not mount it says so and skips.
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("no right to mount")
     try:
