@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .report import size
+from .visible import visible
 
 CLASSES = (
     ("keep", "kept"),
@@ -50,7 +51,7 @@ def summary(status: Mapping[str, Any], host: str) -> list[str]:
         lines.append(f"  {kind}: {problem['message']} {problem.get('hint') or ''}".rstrip())
     if status.get("message"):
         lines.append(f"  {status['message']} {status.get('hint') or ''}".rstrip())
-    return lines
+    return [visible(line) for line in lines]
 
 
 def _repository(name: str, values: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from .profile import load as load_profile
 from .status import FAILED, at_work, unpaired
 from .status import read as read_status
 from .verify import verify
+from .visible import visible
 
 _DESCRIPTION = "Back up the AI agents of this box with borg, and show what is known about it."
 _EPILOG = """\
@@ -187,22 +188,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(error: LifeboatError) -> int:
-    _say(f"lifeboat: {error.message}", sys.stderr)
+    _say(visible(f"lifeboat: {error.message}"), sys.stderr)
     if error.hint:
-        _say(f"          {error.hint}", sys.stderr)
+        _say(visible(f"          {error.hint}"), sys.stderr)
     return error.exit_code
 
 
 def _say(text: str, stream: TextIO | None = None) -> None:
-    (stream or sys.stdout).write(f"{_visible(text)}\n")
-
-
-def _visible(text: str) -> str:
-    """A file name must not command the terminal it is shown on."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else ascii(character)[1:-1]
-        for character in text
-    )
+    (stream or sys.stdout).write(f"{text}\n")
 
 
 def _profile(config: configuration.BoxConfig) -> dict[str, Any]:
@@ -221,7 +214,8 @@ def _one(options: argparse.Namespace, name: str) -> tuple[int, Any]:
         if not options.json:
             _say(report.status(name, status, working=working))
             if mark:
-                _say(f"  NOT PAIRED   {mark.get('message', 'restored and not started')}")
+                message = mark.get("message", "restored and not started")
+                _say(visible(f"  NOT PAIRED   {message}"))
         bad = not status or (status.get("result") == FAILED and not working) or bool(mark)
         told = {**status, "at_work": working} if status else status
         return (1 if bad else 0), ({**told, "unpaired": mark} if mark else told)

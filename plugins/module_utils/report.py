@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from .borg import Progress
+from .visible import joined, visible
 
 _FEW = 10
 _CLASSES = ("keep", "scrub", "unknown", "secret", "runtime", "drop")
@@ -67,7 +68,7 @@ def backup(status: Mapping[str, Any]) -> str:
         lines.append(f"  {'ERROR' if problem['error'] else 'warning':<12} {problem['message']}")
         if problem["hint"]:
             lines.append(f"               {problem['hint']}")
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def _unknown(status: Mapping[str, Any]) -> list[str]:
@@ -91,7 +92,7 @@ def status(name: str, values: Mapping[str, Any], *, working: bool = False) -> st
         f"  last attempt {values['last_attempt']}",
         f"  last success {values.get('last_success') or 'never'}",
     ]
-    return "\n".join([*lines, *backup(values).split("\n")[1:]])
+    return joined([*lines, *backup(values).split("\n")[1:]])
 
 
 def verification(name: str, outcome: Mapping[str, Any]) -> str:
@@ -105,7 +106,7 @@ def verification(name: str, outcome: Mapping[str, Any]) -> str:
         lines.append(f"  {repository}: {item['archive']}, {item['entries']} entries")
         for key in ("missing", "unexpected"):
             lines += [f"    {key}: {path}" for path in item[key]]
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def audit(result: Mapping[str, Any], *, everything: bool = False) -> str:
@@ -140,7 +141,7 @@ def audit(result: Mapping[str, Any], *, everything: bool = False) -> str:
         lines.append(f"{'ERROR' if problem['error'] else 'warning'}: {problem['message']}")
         if problem["hint"]:
             lines.append(f"  {problem['hint']}")
-    return "\n".join(lines)
+    return joined(lines)
 
 
 class ProgressLines:
@@ -188,8 +189,7 @@ class ProgressBar:
             f"{repository}: {progress.files} files, {size(progress.original_size)} read, "
             f"{size(progress.deduplicated_size)} new, {seconds:.0f} s  {progress.path}"
         )
-        text = "".join(character if character.isprintable() else "?" for character in text)
-        self._stream.write("\r" + text[: width - 1].ljust(width - 1))
+        self._stream.write("\r" + visible(text)[: width - 1].ljust(width - 1))
         self._stream.flush()
         self._drawn = True
 

@@ -14,6 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from .verdict import COULD_NOT_RUN, FAILED, PROVEN, SHORT_LEVELS, SKIPPED
+from .visible import joined
 
 # What XML 1.0 cannot hold, even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -101,7 +102,7 @@ def _check_case(check: Mapping[str, Any], agent: str) -> ElementTree.Element:
         details = [f"- {offender}" for offender in check.get("offenders", ())]
         if check.get("hint"):
             details.append(f"what to do: {check['hint']}")
-        failure.text = _clean("\n".join(details))
+        failure.text = joined(details)
     return case
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from .verdict import COULD_NOT_RUN, FAILED, NOT_PROVEN, PASSED, PROVEN, SKIPPED, duration_text
+from .visible import visible
 
 MARKS: Final[Mapping[str, str]] = {PASSED: "ok    ", FAILED: "FAILED", SKIPPED: "-     "}
 VERDICTS: Final[Mapping[str, str]] = {
@@ -20,7 +21,7 @@ VERDICTS: Final[Mapping[str, str]] = {
 
 def lines(record: Mapping[str, Any]) -> list[str]:
     """What the drill of one agent found."""
-    return list(_lines(record))
+    return [visible(line) for line in _lines(record)]
 
 
 def _lines(record: Mapping[str, Any]) -> Iterator[str]:
@@ -98,7 +99,7 @@ def summary(records: Iterable[Mapping[str, Any]]) -> list[str]:
         total += f", {counts[NOT_PROVEN]} not proven"
     if counts[COULD_NOT_RUN]:
         total += f", {counts[COULD_NOT_RUN]} could not run"
-    return [*shown, total]
+    return [visible(line) for line in (*shown, total)]
 
 
 def _row(record: Mapping[str, Any]) -> tuple[str, str, str, str]:

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .visible import visible
+
 FORMAT = 1
 NAME, METRICS = "status.json", "metrics.prom"
 SUCCESS, WARNING, FAILED = "success", "warning", "failed"
@@ -232,7 +234,7 @@ def metrics(status: Mapping[str, Any]) -> str:
 
 
 def _label(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", " ")
+    return visible(text).replace("\\", r"\\").replace('"', r"\"")
 
 
 def ping(url: str | None, result: str) -> str:

@@ -103,6 +103,18 @@ def test_summary_counts(facts: dict[str, Any]) -> None:
     assert report_text.summary([]) == ["0 of 0 proven"]
 
 
+def test_a_name_is_never_more_than_a_part_of_its_line(facts: dict[str, Any]) -> None:
+    check = {**FAILED_CHECK, "found": "x\nPROVEN: acme", "offenders": ["y\n- z", "\x1b[2J"]}
+    record = made(facts, checks=[check])
+    record["verdict"]["reason"] = "x\n2 of 2 proven"
+    assert all(line.isprintable() for line in report_text.lines(record))
+    assert all(line.isprintable() for line in report_text.summary([record]))
+    root = ElementTree.fromstring(report_junit.junit([record]))
+    found = root.find(".//failure[@type='check']")
+    assert found is not None and found.text is not None
+    assert found.text.splitlines()[:2] == [r"- y\n- z", r"- \x1b[2J"]
+
+
 def test_junit_counts(facts: dict[str, Any]) -> None:
     records = [
         made(facts),

@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.lifeboat.agents.plugins.module_utils import cli, report
 from ansible_collections.lifeboat.agents.plugins.module_utils import config as configuration
 from ansible_collections.lifeboat.agents.plugins.module_utils import status as status_files
+from ansible_collections.lifeboat.agents.plugins.module_utils.backup_summary import summary
 from ansible_collections.lifeboat.agents.plugins.module_utils.borg import Progress
 from ansible_collections.lifeboat.agents.plugins.module_utils.errors import CouldNotRun
 from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils.engine import (
@@ -159,6 +160,32 @@ def test_a_file_name_does_not_command_the_terminal(
         _code, out, _err = run(capsys, command, "acme", *where)
         assert r"evil\x1b]0;owned\x07\x1b[2Jname\x9b" in out
         assert all(character.isprintable() or character == "\n" for character in out)
+
+
+def test_a_file_name_does_not_forge_a_line(
+    box: Box, installed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forged = "acme: success in 1 s"
+    write(box.home / f"new\n{forged}")
+    make_database(box.home / f"vault\r\u2028{forged}")
+    write(box.home / "workspace" / f"key\n{forged}", "-----BEGIN RSA PRIVATE KEY-----\nabc\n")
+    where = ("--config-directory", str(installed))
+    for command in ("audit", "backup", "status", "verify"):
+        _code, out, err = run(capsys, command, "acme", *where)
+        assert [line for line in (out + err).splitlines() if line.startswith(forged)] == []
+        assert command == "verify" or rf"new\n{forged}: kept" in out
+    status = status_files.read(str(box.state))
+    assert f"new\n{forged}" in [item["path"] for item in status["unknown"]]
+    assert [line for line in summary(status, "box") if not line.isprintable()] == []
+    exposition = (box.state / "metrics.prom").read_text(encoding="utf-8")
+    assert rf'path="new\\n{forged}"' in exposition
+    assert all(line.isprintable() for line in exposition.split("\n"))
+
+
+def test_a_name_in_a_listing_does_not_forge_a_line() -> None:
+    item = {"archive": "a", "entries": 2, "missing": ["x\nacme: good"], "unexpected": ["y\r\x85"]}
+    text = report.verification("acme", {"good": False, "repositories": {"r": item}})
+    assert text.splitlines()[2:] == [r"    missing: x\nacme: good", r"    unexpected: y\r\x85"]
 
 
 def test_one_agent_that_could_not_run_does_not_stop_the_next(
