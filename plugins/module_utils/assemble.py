@@ -219,10 +219,15 @@ class Assembly:
         while self._followed < len(links):
             link = links[self._followed]
             self._followed += 1
-            real = os.path.realpath(self.absolute(link))
-            if real.startswith(f"{self._home}/") and os.path.isfile(real):
-                self._targets.setdefault(real[len(self._home) + 1 :], link)
+            path = self._led_below(link)
+            if path is not None and os.path.isfile(self.absolute(path)):
+                self._targets.setdefault(path, link)
         return self._targets
+
+    def _led_below(self, link: str) -> str | None:
+        """Where a link leads, None where that is not below the home."""
+        real = os.path.realpath(self.absolute(link))
+        return real[len(self._home) + 1 :] if real.startswith(f"{self._home}/") else None
 
     def linked_entries(self) -> None:
         """Files of several names had to wait for the end of the walk."""
@@ -417,19 +422,52 @@ class Assembly:
     def export_environments(self) -> None:
         """The names in every .env file, and the values that the profile calls harmless."""
         for entry in self._survey.secrets:
-            if entry.type != FILE or entry.path.rpartition("/")[2] != ".env":
+            if entry.path.rpartition("/")[2] != ".env" or entry.type not in (FILE, SYMLINK):
                 continue
             try:
-                text = self._looker.read(entry, _ENVIRONMENT_LIMIT).decode("utf-8", "replace")
+                data = self._environment(entry)
             except OSError as error:
                 self._unreadable(entry, error)
                 continue
+            if data is None:
+                continue
+            text = data.decode("utf-8", "replace")
             exported = export_environment(text, self._policy, self._exported)
             self.environment[printable(entry.path)] = exported
         if self.environment:
             data = json.dumps({"format": 1, "files": self.environment}, indent=1).encode()
             copy = self._run_directory.write(ENVIRONMENT_NAME, data)
             self.archive_copy(copy)
+
+    def _environment(self, entry: Candidate) -> bytes | None:
+        if entry.type == FILE:
+            return self._looker.read(entry, _ENVIRONMENT_LIMIT)
+        path = self._led_below(entry.path)
+        if path is not None and os.path.isfile(self.absolute(path)):
+            return self._looker.read_now(path, _ENVIRONMENT_LIMIT)
+        self._not_followed(
+            entry,
+            ", which is no file of the home: its names and harmless values are not in the archive",
+        )
+        return None
+
+    def links_to_settings(self) -> None:
+        """A link in the place of a file that is archived without its secrets brings nothing of it."""
+        for link in dict.fromkeys(self._survey.secret_links):
+            record = self.records.get(link)
+            if record is None or record.type != SYMLINK or record.classification != SCRUB:
+                continue
+            if self._led_below(link) not in self.records:
+                self._not_followed(record, ": the link is archived, what it leads to is not")
+
+    def _not_followed(self, entry: Candidate, lost: str) -> None:
+        self.problems.append(
+            Problem(
+                False,
+                f"{printable(entry.path)} is a link to {printable(entry.target or '')}{lost}",
+                "where it is to come back, put the file itself in the place of the link",
+            )
+        )
 
     # -- databases --------------------------------------------------------------------------------
 

@@ -221,6 +221,7 @@ class Backup:
         if assembly.lively:
             self._archiving.catch_up(manifest.go_on)
             assembly.fresh_entries()
+        assembly.links_to_settings()
         assembly.not_sqlite()
         self._problems += losses(before, survey)
         if export is not None:

@@ -85,7 +85,9 @@ def audit(
             if assembly.allow_database(database):
                 assembly.allow_held(database, method=RAW, place=None)
         assembly.linked_entries()
+        assembly.export_environments()
         assembly.fresh_entries()
+        assembly.links_to_settings()
         assembly.not_sqlite()
         looker.close()
     finally:

@@ -143,14 +143,11 @@ class Looker:
 
     def read(self, entry: Candidate, limit: int) -> bytes:
         """The content of a small file."""
-        descriptor = self._open(entry)
-        try:
-            data = _content(descriptor, entry.size, limit)
-        finally:
-            os.close(descriptor)
-        if len(data) > limit:
-            raise OSError(27, f"larger than {limit} bytes")
-        return data
+        return _limited(self._open(entry), entry.size, limit)
+
+    def read_now(self, path: str, limit: int) -> bytes:
+        """The content of a small file as it is now, without following links."""
+        return _limited(self.open(path), limit, limit)
 
     def look(self, entry: Candidate, hashed: bool | None) -> Look:
         """Hash and scan of a file, from the cache where it is unchanged."""
@@ -220,6 +217,16 @@ class Looker:
             compressed(head) if whole else "",
             head.startswith(MAGIC),
         )
+
+
+def _limited(descriptor: int, size: int, limit: int) -> bytes:
+    try:
+        data = _content(descriptor, size, limit)
+    finally:
+        os.close(descriptor)
+    if len(data) > limit:
+        raise OSError(27, f"larger than {limit} bytes")
+    return data
 
 
 def _content(descriptor: int, size: int, limit: int) -> bytes:

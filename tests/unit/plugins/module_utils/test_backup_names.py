@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 
 import pytest
 
 from ansible_collections.lifeboat.agents.plugins.module_utils.databases import Databases
+from ansible_collections.lifeboat.agents.plugins.module_utils.home_audit import audit
+from ansible_collections.lifeboat.agents.plugins.module_utils.profile import load
 from ansible_collections.lifeboat.agents.plugins.module_utils.survey import Database
 from ansible_collections.lifeboat.agents.tests.unit.plugins.module_utils.engine import (
+    SMALL_PROFILE,
     Box,
     make_database,
     write,
@@ -86,3 +90,55 @@ def test_a_file_of_two_names_that_is_replaced_meanwhile_is_archived(
     assert (status["result"], status["problems"]) == ("success", [])
     restored = box.restored_home(box.extract(status))
     assert (restored / "sessions" / "jobs.json").read_text(encoding="ascii") == "new"
+
+
+def test_the_settings_of_an_env_that_is_a_link_are_exported_as_of_one_that_is_none(
+    box: Box,
+) -> None:
+    text = "TELEGRAM_ALLOWED_USERS=1,2\nAPI_KEY=CANARY\n"
+    for name in ("agent-env", "deep/agent-env"):
+        write(box.home / "workspace" / "dotfiles" / name, text)
+    (box.home / ".env").symlink_to("workspace/dotfiles/agent-env")
+    write(box.home / "sessions" / "note")
+    (box.home / "sessions" / "dotfiles").symlink_to("../workspace/dotfiles")
+    (box.home / "sessions" / ".env").symlink_to("dotfiles/deep/agent-env")
+    target = box.extract(box.backup())
+    run = target / str(box.run_dir).lstrip("/")
+    exported = json.loads((run / "environment.json").read_text(encoding="ascii"))["files"]
+    settings = {"names": ["API_KEY", "TELEGRAM_ALLOWED_USERS"]}
+    settings["values"] = {"TELEGRAM_ALLOWED_USERS": "1,2"}
+    assert exported == {".env": settings, "sessions/.env": settings}
+    assert [p for p in target.rglob("*") if p.is_file() and b"CANARY" in p.read_bytes()] == []
+
+
+def test_a_link_to_settings_that_are_not_in_the_home_is_told(box: Box) -> None:
+    outside = write(box.root / "elsewhere" / "agent", "api_key: CANARY\nTOKEN=CANARY\n")
+    (box.home / ".env").symlink_to(outside)
+    (box.home / "config.yaml").symlink_to(outside)
+    (box.home / "workspace").mkdir()
+    (box.home / "workspace" / ".env").symlink_to("gone")
+    status = box.backup()
+    assert status["result"] == "warning"
+    nothing = "which is no file of the home: its names and harmless values are not in the archive"
+    expected = {
+        f".env is a link to {outside}, {nothing}",
+        f"workspace/.env is a link to gone, {nothing}",
+        f"config.yaml is a link to {outside}: the link is archived, what it leads to is not",
+    }
+    assert {problem["message"] for problem in status["problems"]} == expected
+    assert all("the file itself" in problem["hint"] for problem in status["problems"])
+    outside.unlink()  # the extracted link leads there too
+    target = box.extract(status)
+    assert [p for p in target.rglob("*") if p.is_file() and b"CANARY" in p.read_bytes()] == []
+    told = audit(box.config(), box.profile)["problems"]
+    assert {problem["message"] for problem in told} == expected
+
+
+def test_a_link_to_a_config_that_is_archived_by_its_own_name_is_fine(box: Box) -> None:
+    rule = {"match": "config.yaml", "at": "any", "class": "scrub"}
+    box.profile = load({**SMALL_PROFILE, "rules": [rule, *SMALL_PROFILE["rules"]]})
+    write(box.home / "workspace" / "config.yaml", "api_key: CANARY\n")
+    (box.home / "config.yaml").symlink_to("workspace/config.yaml")
+    status = box.backup()
+    assert (status["result"], status["problems"]) == ("success", [])
+    assert "run:scrubbed/workspace/config.yaml" in box.listing(status)
