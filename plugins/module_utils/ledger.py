@@ -5,7 +5,9 @@
 
 Each line is a JSON object whose hash covers the line before it, so a changed, removed or
 inserted line breaks the chain. A chain that was cut off at its end is still a chain; that
-is seen by the head which the repository host was told (:func:`contains`).
+is seen by the head which the repository host was told (:func:`contains`). Lines that were
+written together are read together or not at all: each but the last ends in a space, and what
+a cut write left behind the last whole group counts as never written.
 
 What is not guaranteed: whoever controls the control side and the repository host at once
 can write another history. Nobody else can.
@@ -16,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +42,9 @@ KINDS = (
     "proved",  # a drill proved this archive
     "rollback",
 )
+
+
+MORE = b" "  # ends a row whose write has further rows
 
 
 class LedgerError(Exception):
@@ -95,7 +101,7 @@ class Ledger:
         self.path = path
         self.agent = agent
         self.repository = repository
-        self.torn = False
+        self.torn = 0  # bytes at the end that the last read left out
 
     @property
     def root(self) -> str:
@@ -104,19 +110,36 @@ class Ledger:
 
     def read(self) -> list[Line]:
         """All lines; LedgerError when one of them is not what was written."""
+        self.torn = 0
         try:
-            content = self.path.read_bytes()
+            with self.path.open("rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_SH)
+                content = stream.read()
         except FileNotFoundError:
             return []
         except OSError as error:
             raise LedgerError(f"{self.path}: {error.strerror}") from error
-        rows = content.split(b"\n")
-        # A line without its end was never finished: the run that wrote it died meanwhile.
-        self.torn = bool(rows.pop())
+        return self._parsed(content)
+
+    def _parsed(self, content: bytes) -> list[Line]:
+        rows = content.split(b"\n")[:-1]
+        while rows and rows[-1].endswith(MORE):
+            rows.pop()
+        self.torn = len(content) - sum(len(row) + 1 for row in rows)
         lines: list[Line] = []
         for number, row in enumerate(rows, 1):
             lines.append(self._line(number, row, lines[-1].hash if lines else self.root))
         return lines
+
+    def unfinished(self) -> list[str]:
+        """What to tell of a write that was cut."""
+        if not self.torn:
+            return []
+        return [
+            f"{self.path}: the last {self.torn} bytes were never finished: the run that wrote them"
+            " was killed, or its machine lost power. They are left out, and the next write removes"
+            " them; every line before them is whole"
+        ]
 
     def _line(self, number: int, row: bytes, previous: str) -> Line:
         try:
@@ -134,17 +157,32 @@ class Ledger:
 
     def append(self, when: datetime, *entries: tuple[str, Mapping[str, Any]]) -> list[Line]:
         """Add lines, all of them on the disk when this returns."""
-        with self._locked():
-            lines = self.read()
-            if self.torn:
-                with self.path.open("r+b") as stream:
-                    stream.truncate(sum(len(line.dump()) + 1 for line in lines))
-            added = self.preview(lines, when, *entries)
-            with self.path.open("a", encoding="ascii") as stream:
-                stream.write("".join(line.dump() + "\n" for line in added))
-                stream.flush()
-                os.fsync(stream.fileno())
+        with self._locked() as stream:
+            content = stream.read()
+            added = self.preview(self._parsed(content), when, *entries)
+            if added:
+                rows = (MORE + b"\n").join(line.dump().encode("ascii") for line in added)
+                self._write(stream, len(content) - self.torn, rows + b"\n")
             return added
+
+    def _write(self, stream: io.FileIO, end: int, content: bytes) -> None:
+        try:
+            stream.truncate(end)
+            stream.seek(end)
+            left = memoryview(content)
+            while left:
+                left = left[stream.write(left) :]
+            os.fsync(stream.fileno())
+            if not end:
+                _flush_folder(self.path.parent)
+                _flush_folder(self.path.parent.parent)
+        except OSError as error:
+            stream.truncate(end)
+            raise LedgerError(
+                f"{self.path} could not be written: {error.strerror}. It holds what it held before,"
+                " and nothing more is done. Make room (df, df -i) or solve what is named, and run"
+                " the same again"
+            ) from error
 
     def preview(
         self, lines: list[Line], when: datetime, *entries: tuple[str, Mapping[str, Any]]
@@ -166,14 +204,20 @@ class Ledger:
         return Line(sequence, time, kind, plain, previous, digest)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[io.FileIO]:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        with io.FileIO(descriptor, "r+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield stream
+
+
+def _flush_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 # --------------------------------------------------------------------------------------

@@ -294,6 +294,7 @@ class Keeper:
         known = view(every)
         return {
             "changed": bool(added),
+            "warnings": self.book.unfinished(),
             "path": str(self.book.path),
             "exists": bool(lines),
             "mark": known.mark,

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import resource
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -150,11 +154,99 @@ def test_a_line_cut_off_by_a_crash_is_dropped(book: Ledger) -> None:
     with book.path.open("ab") as stream:
         stream.write(b'{"sequence": 5, "ti')
     assert len(book.read()) == 4
-    assert book.torn
+    [said] = book.unfinished()
+    assert f"{book.path}: the last 19 bytes were never finished" in said
     book.append(NOW, ("mark", {"transaction": 6}))
     assert book.path.read_bytes().startswith(before)
     assert len(book.read()) == 5
-    assert not book.torn
+    assert book.unfinished() == []
+
+
+LAST = (
+    ("seen", seen("ef" * 32, "acme-2026-11-22T02:00:00Z")),
+    ("quarantined", {"id": "ef" * 32, "reason": "archive-time: x"}),
+    ("finding", {"kind": "archive-time"}),
+)
+
+
+def test_lines_written_together_are_read_together_or_not_at_all(book: Ledger) -> None:
+    """Cut within a night's lines, an archive must not be left seen without its quarantine."""
+    before = book.path.read_bytes()
+    book.append(NOW, *LAST)
+    whole = book.path.read_bytes()
+    for cut in range(len(before), len(whole) + 1):
+        book.path.write_bytes(whole[:cut])
+        assert len(book.read()) == (7 if cut == len(whole) else 4), cut
+        assert book.torn == (0 if cut == len(whole) else cut - len(before)), cut
+
+
+def test_what_was_cut_is_written_again_as_it_would_have_been(book: Ledger) -> None:
+    before = book.path.read_bytes()
+    book.append(NOW, *LAST)
+    whole = book.path.read_bytes()
+    for cut in range(len(before), len(whole), 7):
+        book.path.write_bytes(whole[:cut])
+        book.append(NOW, *LAST)
+        assert book.path.read_bytes() == whole, cut
+
+
+def test_a_cut_hides_no_changed_line_before_it(book: Ledger) -> None:
+    changed(book, 2, time="2026-11-22T05:00:00Z")
+    with book.path.open("ab") as stream:
+        stream.write(b'{"sequence": 5, "ti')
+    with pytest.raises(LedgerError, match=":2 was changed"):
+        book.read()
+    held = book.path.read_bytes()
+    with pytest.raises(LedgerError, match=":2 was changed"):
+        book.append(NOW, *LAST)
+    assert book.path.read_bytes() == held
+
+
+def test_only_what_was_never_finished_is_removed(book: Ledger) -> None:
+    """A line that says the same with other spaces is a line; its length is its own."""
+    rows = book.path.read_text().splitlines(keepends=True)
+    book.path.write_text(rows[0].replace('": ', '":') + "".join(rows[1:]) + '{"seq')
+    book.append(NOW, ("mark", {"transaction": 6}))
+    assert [line.kind for line in book.read()][-2:] == ["checked", "mark"]
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_full_in_the_midst_of_a_write_leaves_the_former_lines(book: Ledger) -> None:
+    before = book.path.read_bytes()
+    for room in (0, 1, 200, 500, 700):
+        with files_of_at_most(len(before) + room), pytest.raises(LedgerError) as refused:
+            book.append(NOW, *LAST)
+        assert "could not be written" in str(refused.value)
+        assert str(book.path) in str(refused.value)
+        assert "run the same again" in str(refused.value)
+        assert book.path.read_bytes() == before, room
+    book.append(NOW, *LAST)
+    assert len(book.read()) == 7
+
+
+def test_a_new_ledger_is_in_its_folder_after_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    flush = os.fsync
+
+    def noted(descriptor: int) -> None:
+        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    path = tmp_path / "ledger" / "acme" / "vault1.jsonl"
+    Ledger(path, "acme", "vault1").append(NOW, ("begin", {"repository_id": REPOSITORY}))
+    assert flushed == [str(path), str(path.parent), str(path.parent.parent)]
 
 
 def test_unknown_kinds_are_not_written(book: Ledger) -> None:
