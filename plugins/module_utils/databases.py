@@ -16,7 +16,7 @@ from typing import Any
 
 from .assemble import Assembly, Problem
 from .copies import RunDirectory
-from .hold import BACKUP, MAIN, PAIR, RAW, Held, Holder, Request, reader_slot
+from .hold import BACKUP, MAIN, PAIR, RAW, Held, Holder, Request, make_room, reader_slot
 from .look import Cache, mark_of
 from .manifest import printable
 from .privilege import Identity
@@ -86,6 +86,7 @@ class Databases:
 
     def hold(self, databases: list[Database]) -> None:
         """Hold all of them, in parallel; when this returns every one stands still."""
+        make_room(len(databases))
         for database in databases:
             copy = self._copy_place(database) if database.header.journal_mode == ROLLBACK else None
             request = Request(

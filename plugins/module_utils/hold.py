@@ -22,6 +22,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import resource
 import signal
 import sqlite3
 import struct
@@ -30,7 +31,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from .errors import LifeboatError
-from .privilege import Identity, Lines, become, close_all_but, send
+from .privilege import Identity, Lines, become, close_all_but, open_files, send
 from .sqlite import ROLLBACK, WAL, Questions, connect, inspect
 
 MAIN, PAIR, BACKUP, RAW = "main", "pair", "backup", "raw"
@@ -48,6 +49,8 @@ _COPY_CHUNK = 256 << 10  # both sides stay in the processor's cache while they a
 _QUIET_TRIES = 3
 _TIME_GRAIN_NS = 50_000_000
 _HELD_TIMEOUT = 60.0
+_FILES_OF_A_HOLDER = 2
+_SPARE_FILES = 128  # for borg's pipes, for what is being read
 _REPORT_TIMEOUT = 1800.0
 # The bytes of the -shm file that SQLite locks for readers: slot 0, then slots with a mark.
 _READ_LOCK_FIRST = 123
@@ -74,6 +77,24 @@ class Held:
     journal_mode: str
     error: str = ""
     checkpoint: str = ""
+
+
+def make_room(count: int) -> None:
+    """Let so many databases be held at once; refuses before the first is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(open_files()) + count * _FILES_OF_A_HOLDER + _SPARE_FILES
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    except (OSError, ValueError) as error:
+        allowed = soft if isinstance(error, OSError) else hard
+        raise LifeboatError(
+            f"{count} databases are to be held at once, for which {needed} files have to be open, "
+            f"and no more than {allowed} may be open",
+            hint="raise LimitNOFILE= of lifeboat-backup@.service, by hand ulimit -Hn; or drop those "
+            "that are worth nothing by a rule",
+        ) from error
 
 
 class Holder:

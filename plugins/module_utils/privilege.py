@@ -85,13 +85,18 @@ def close_all_but(*keep: int) -> None:
     for descriptor in sorted(fd for fd in keep if fd >= 0):
         os.closerange(start, descriptor)
         start = descriptor + 1
-    os.closerange(start, 4096)
+    os.closerange(start, 1 + max(open_files()))
     while True:
         descriptor = os.open("/dev/null", os.O_RDWR)
         if descriptor > 2:
             os.close(descriptor)
             return
         os.set_inheritable(descriptor, True)
+
+
+def open_files() -> list[int]:
+    """The descriptors of this process."""
+    return [int(name) for name in os.listdir("/proc/self/fd")]
 
 
 def send(descriptor: int, answer: dict[str, Any]) -> None:
@@ -109,6 +114,8 @@ class Lines:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._poll = select.poll()  # select() knows no descriptor above 1023
+        self._poll.register(descriptor, select.POLLIN)
         self._buffer = b""
 
     def next(self, timeout: float, meanwhile: Callable[[], object] | None = None) -> dict[str, Any]:
@@ -120,7 +127,7 @@ class Lines:
             if left <= 0:
                 return {"error": f"no answer within {timeout:.0f} s"}
             turn = left if meanwhile is None else min(left, _TURN)
-            if not select.select([self._descriptor], [], [], turn)[0]:
+            if not self._poll.poll(turn * 1000):
                 if meanwhile is not None:
                     meanwhile()
                 continue
