@@ -80,12 +80,13 @@ def plan(archives: Iterable[Archive], policy: Policy, *, hold: str | None = None
     proved = max((a for a in counting if a.proved), key=lambda a: (a.when, a.id), default=None)
     if proved is not None and proved.id not in kept:
         kept[proved.id] = "the newest one that a drill proved"
+    kept.update(_fill(counting, kept, policy.floor))
     remove = [
         _decision(archive, "no rule keeps it") for archive in counting if archive.id not in kept
     ]
     dead, living = _checkpoints(standing, counting)
     removed = sorted(remove + dead, key=lambda one: one.server_time)
-    refused = None if hold else _refused(counting, remove, removed, policy)
+    refused = None if hold else _refused(removed, policy)
     return Plan(
         keep=[_decision(a, kept[a.id]) for a in counting if a.id in kept] + living,
         remove=removed,
@@ -117,6 +118,12 @@ def _keep(archives: list[Archive], policy: Policy) -> dict[str, str]:
     return kept
 
 
+def _fill(archives: list[Archive], kept: dict[str, str], floor: int) -> dict[str, str]:
+    """What no rule keeps, up to the floor: the oldest, because what came later may be forged."""
+    others = sorted((a for a in archives if a.id not in kept), key=lambda a: (a.when, a.id))
+    return {a.id: f"{floor} archives stay at least" for a in others[: max(0, floor - len(kept))]}
+
+
 def _checkpoints(
     standing: list[Archive], counting: list[Archive]
 ) -> tuple[list[Decision], list[Decision]]:
@@ -133,28 +140,14 @@ def _checkpoints(
     return dead, living
 
 
-def _refused(
-    counting: list[Archive], remove: list[Decision], removed: list[Decision], policy: Policy
-) -> str | None:
+def _refused(removed: list[Decision], policy: Policy) -> str | None:
     """Why a person has to look first, and how to let the plan through once."""
-    reasons, once = [], []
-    left = len(counting) - len(remove)
-    if remove and left < min(policy.floor, len(counting)):
-        reasons.append(
-            f"{left} archives would be left of {len(counting)}, the floor is {policy.floor}:"
-            " are they all of the same few days?"
-        )
-        once.append(f"-e custody_retention_floor={left}")
-    if len(removed) > policy.remove_at_most:
-        reasons.append(
-            f"{len(removed)} archives would be deleted at once, {policy.remove_at_most} are allowed"
-        )
-        once.append(f"-e custody_retention_remove_at_most={len(removed)}")
-    if not reasons:
+    if len(removed) <= policy.remove_at_most:
         return None
     return (
-        f"retention deletes nothing: {'; '.join(reasons)}. Look at the plan with custody.yml"
-        f" --check, then let it through once: custody.yml {' '.join(once)}"
+        f"retention deletes nothing: {len(removed)} archives would be deleted at once,"
+        f" {policy.remove_at_most} are allowed. Look at the plan with custody.yml --check, then let"
+        f" it through once: custody.yml -e custody_retention_remove_at_most={len(removed)}"
     )
 
 

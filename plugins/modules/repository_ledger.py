@@ -98,7 +98,7 @@ options:
     type: int
     default: 6
   floor:
-    description: A plan that would leave fewer archives than this, and fewer than there are, is stopped.
+    description: This many archives stay at least; where the rules keep fewer, the oldest of the others.
     type: int
     default: 7
   remove_at_most:
