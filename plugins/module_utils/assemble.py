@@ -92,7 +92,7 @@ class Assembly:
         self._reached = array.array("L")  # how many files had been handed on with each
         self._settled = 0
         self._links: dict[tuple[int, int], str] = {}
-        self._guarded: dict[tuple[int, int], str] = {}
+        self._guarded: dict[tuple[int, int], str] | None = None
         self._targets: dict[str, str] = {}
         self._followed = 0
         self._linked: list[Candidate] = []
@@ -198,12 +198,11 @@ class Assembly:
             self._try(entry)
 
     def guard(self) -> None:
-        """The walk has ended: the other names of all its secrets are known now."""
-        scrubbed = (e for e in self._survey.archived if e.classification == SCRUB)
-        self._guarded = _inodes([*self._survey.secrets, *scrubbed])
-        for path, link in self._led_to().items():
-            record = self.records.get(path)
-            if record and record.type == FILE and record.classification in (KEEP, UNKNOWN):
+        """The walk has ended: all links with the names of secrets are known now."""
+        self._follow_links()
+        for path, record in self.records.items() if self._targets else ():
+            link = self._link_to(path)
+            if link and record.type == FILE and record.classification in (KEEP, UNKNOWN):
                 self.problems.append(
                     Problem(
                         True,
@@ -213,16 +212,47 @@ class Assembly:
                     )
                 )
 
-    def _led_to(self) -> dict[str, str]:
-        """The files below the home that links with the names of secrets lead to."""
+    def _follow_links(self) -> None:
+        """What is below the home and links with the names of secrets lead to."""
         links = self._survey.secret_links
         while self._followed < len(links):
             link = links[self._followed]
             self._followed += 1
             path = self._led_below(link)
-            if path is not None and os.path.isfile(self.absolute(path)):
+            if path is not None:
                 self._targets.setdefault(path, link)
-        return self._targets
+
+    def _link_to(self, path: str) -> str | None:
+        """The link with the name of a secret that leads to a file, or to a folder it is in."""
+        for target, link in self._targets.items():
+            if path == target or path.startswith(target + "/"):
+                return link
+        return None
+
+    def _other_name(self, entry: Candidate) -> str | None:
+        """The name under which a file of several names is a secret, or archived without them."""
+        if entry.links < 2:
+            return None
+        if self._guarded is None:
+            self._guarded = self._names_of_secrets()
+        return self._guarded.get((entry.device, entry.inode))
+
+    def _names_of_secrets(self) -> dict[tuple[int, int], str]:
+        """By device and inode. The walk does not enter folders of secrets: this does."""
+        scrubbed = (e for e in self._survey.archived if e.classification == SCRUB)
+        found = {
+            (entry.device, entry.inode): entry.path
+            for entry in [*self._survey.secrets, *scrubbed]
+            if entry.type == FILE and entry.links > 1
+        }
+        for folder in self._survey.secret_folders:
+            try:
+                for path, status in self._looker.files_below(folder):
+                    if status.st_nlink > 1:
+                        found.setdefault((status.st_dev, status.st_ino), path)
+            except OSError as error:
+                self._unreadable(folder, error)
+        return found
 
     def _led_below(self, link: str) -> str | None:
         """Where a link leads, None where that is not below the home."""
@@ -256,7 +286,7 @@ class Assembly:
                 return
             except OSError as error:
                 failure = error
-        self._unreadable(entry, failure)
+        self._unreadable(entry.path, failure)
 
     def _try(self, entry: Candidate) -> None:
         try:
@@ -265,7 +295,7 @@ class Assembly:
             if entry.type == FILE and error.errno in _GONE:
                 self._fresh.append(entry)
             else:
-                self._unreadable(entry, error)
+                self._unreadable(entry.path, error)
 
     def _entry(self, entry: Candidate) -> None:
         if entry.type == FILE:
@@ -310,10 +340,11 @@ class Assembly:
     def _guarded_link(self, entry: Candidate) -> str:
         """A second name of a secret, or of a file that is archived without its secrets; or what a
         link of such a name leads to."""
-        link = self._led_to().get(entry.path)
+        self._follow_links()
+        link = self._link_to(entry.path)
         if link is not None:
             return f"{printable(link)}, a link to it, has the name of a secret"
-        other = self._guarded.get((entry.device, entry.inode)) if entry.links > 1 else None
+        other = self._other_name(entry)
         return f"it is the same file as {printable(other)}" if other is not None else ""
 
     def _unknown(self, entry: Candidate) -> None:
@@ -377,15 +408,14 @@ class Assembly:
             )
         )
 
-    def _unreadable(self, entry: Candidate, error: OSError) -> None:
-        path = printable(entry.path)
-        if error.errno in _GONE and not os.path.lexists(self.absolute(entry.path)):
-            self.problems.append(Problem(False, f"{path} vanished while it was read"))
+    def _unreadable(self, path: str, error: OSError) -> None:
+        if error.errno in _GONE and not os.path.lexists(self.absolute(path)):
+            self.problems.append(Problem(False, f"{printable(path)} vanished while it was read"))
             return
         self.problems.append(
             Problem(
                 True,
-                f"{path} could not be read: {error.strerror}",
+                f"{printable(path)} could not be read: {error.strerror}",
                 "check its permissions and the disk",
             )
         )
@@ -427,7 +457,7 @@ class Assembly:
             try:
                 data = self._environment(entry)
             except OSError as error:
-                self._unreadable(entry, error)
+                self._unreadable(entry.path, error)
                 continue
             if data is None:
                 continue
@@ -483,7 +513,7 @@ class Assembly:
         try:
             reason = self._reason(entry, self._looker.look(entry, None))
         except OSError as error:
-            self._unreadable(entry, error)
+            self._unreadable(entry.path, error)
             return False
         if reason or self._config.unknown != "keep":
             return self._allow_unknown(entry, reason)
@@ -498,7 +528,7 @@ class Assembly:
         try:
             findings = self._scan_held(entry, method, place)
         except OSError as error:
-            self._unreadable(entry, error)
+            self._unreadable(entry.path, error)
             return False
         name_was_accepted = secret_file_name(entry.path) is not None
         reason = "" if name_was_accepted else self._reason(entry, Look(None, tuple(findings)))
@@ -625,12 +655,3 @@ def _why_not_sqlite(entry: Candidate) -> str:
     if entry.size < HEADER_SIZE:
         return f"emptied or cut off, it has {entry.size} bytes left"
     return "encrypted, or its header is damaged"
-
-
-def _inodes(entries: Iterable[Candidate]) -> dict[tuple[int, int], str]:
-    """Files with several names, by what they are."""
-    return {
-        (entry.device, entry.inode): entry.path
-        for entry in entries
-        if entry.type == FILE and entry.links > 1
-    }

@@ -20,7 +20,7 @@ from .secrets import TEXT_LIMIT, Finding, Scanner, is_private_key, is_text, secr
 from .sqlite import HEADER_SIZE, MAGIC
 from .survey import Candidate
 from .unknown_files import compressed, scan_unknown
-from .walk import open_file
+from .walk import files_below, open_file
 
 HASH_LIMIT = 1 << 20
 _BLOCK = 1 << 20
@@ -123,6 +123,7 @@ class Looker:
     """Reads files for one run."""
 
     def __init__(self, home: int, scanner: Scanner, cache: Cache) -> None:
+        self._home = home
         self._folders = Folders(home)
         self._scanner = scanner
         self._cache = cache
@@ -135,6 +136,10 @@ class Looker:
         """The state of an entry now, without following links."""
         folder, name = self._folders.at(path)
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+    def files_below(self, path: str) -> Iterator[tuple[str, os.stat_result]]:
+        """The state of every file below a folder, without following links."""
+        return files_below(self._home, path)
 
     def open(self, path: str) -> int:
         """A regular file as it is now, without following links."""

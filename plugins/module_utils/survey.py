@@ -118,6 +118,7 @@ class Survey:
         self.databases: list[Database] = []
         self.withheld: list[str] = []
         self.secrets: list[Candidate] = []
+        self.secret_folders: list[str] = []
         self.secret_links: list[str] = []  # links that have the names of secrets
         self.dropped: list[Candidate] = []
         self.not_sqlite: list[Candidate] = []
@@ -184,6 +185,7 @@ class Survey:
             self._count(entry)
         if kind == SECRET:
             self.withheld.append(entry.path + "/")
+            self.secret_folders.append(entry.path)
 
     def _archive(self, candidate: Candidate) -> None:
         for folder in self._folders.flush(candidate.path):

@@ -15,7 +15,7 @@ import dataclasses
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from .classify import Classifier, State
@@ -118,13 +118,36 @@ def open_file(
 
 def open_below(home: int, path: str) -> int:
     """A regular file below the home, every folder on the way opened without following links."""
-    *folders, name = path.split("/")
+    folder, _slash, name = path.rpartition("/")
     with contextlib.ExitStack() as stack:
-        current = home
-        for folder in folders:
-            current = os.open(folder, _FOLDER_FLAGS, dir_fd=current)
-            stack.callback(os.close, current)
-        return open_file(name, current)
+        return open_file(name, _open_folder(home, folder, stack))
+
+
+def _open_folder(home: int, path: str, stack: contextlib.ExitStack) -> int:
+    """A folder below the home, or the home itself where the path is empty."""
+    current = home
+    for folder in path.split("/") if path else ():
+        current = os.open(folder, _FOLDER_FLAGS, dir_fd=current)
+        stack.callback(os.close, current)
+    return current
+
+
+def files_below(home: int, path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The regular files below a folder of the home, at any depth; raises OSError. What vanishes
+    meanwhile is left out."""
+    with contextlib.ExitStack() as stack:
+        found = os.fwalk(".", dir_fd=_open_folder(home, path, stack), onerror=_unless_vanished)
+        for folder, _folders, names, descriptor in found:
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        yield os.path.normpath(f"{path}/{folder}/{name}"), status
+
+
+def _unless_vanished(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 class Walk:

@@ -63,6 +63,42 @@ def test_other_names_of_secrets_are_withheld_and_named(box: Box) -> None:
     assert (box.restored_home(target) / "SOUL.md").read_text(encoding="ascii") == "precious"
 
 
+def test_other_names_of_what_lies_in_a_folder_of_secrets_are_withheld(box: Box) -> None:
+    """The walk does not enter such a folder, so the second name is all that it sees."""
+    folder = box.home / "tokens"
+    (box.home / "workspace").mkdir()
+    for path, name in (("one", "a"), ("deeper/two", "b")):
+        os.link(write(folder / path, "CANARY\n"), box.home / "workspace" / name)
+    os.link(folder / "one", box.home / "unknown")
+    (box.home / "sessions").mkdir(exist_ok=True)
+    os.link(
+        write(box.home / "workspace" / "c", "precious\n"),
+        write(box.home / "sessions" / "x", "").with_name("c"),
+    )
+    status = box.backup()
+    target = box.extract(status)
+    assert [p for p in target.rglob("*") if p.is_file() and b"CANARY" in p.read_bytes()] == []
+    said = [problem["message"] for problem in status["problems"]]
+    assert "workspace/a was withheld: it is the same file as tokens/one" in said
+    assert "workspace/b was withheld: it is the same file as tokens/deeper/two" in said
+    assert "it is the same file as tokens/one" in str(status["unknown"])
+    assert (box.restored_home(target) / "sessions" / "c").read_text() == "precious\n"
+
+
+def test_what_a_link_to_a_folder_of_secrets_leads_to_is_withheld(box: Box) -> None:
+    os.utime(write(box.home / "workspace" / "kept" / "deep" / "one", "CANARY\n"), (OLD, OLD))
+    os.utime(write(box.home / "workspace" / "kept-not" / "two", "precious\n"), (OLD, OLD))
+    (box.home / "tokens").symlink_to("workspace/kept")
+    status = box.backup()
+    target = box.extract(status)
+    assert [p for p in target.rglob("*") if p.is_file() and b"CANARY" in p.read_bytes()] == []
+    said = [problem["message"] for problem in status["problems"]]
+    reason = "tokens, a link to it, has the name of a secret"
+    assert f"workspace/kept/deep/one was withheld: {reason}" in said
+    restored = box.restored_home(target)
+    assert (restored / "workspace" / "kept-not" / "two").read_text() == "precious\n"
+
+
 def test_what_was_archived_before_the_link_to_it_was_seen_is_told(box: Box) -> None:
     os.utime(write(box.home / "memories" / "note", "x"), (OLD, OLD))
     (box.home / "workspace").mkdir()
