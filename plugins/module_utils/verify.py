@@ -6,14 +6,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from .borg import Borg
 from .config import BoxConfig
 from .errors import LifeboatError
 from .listing import lossy
-from .manifest import NAME, parse, read_name
+from .manifest import (
+    DATABASE_COPY,
+    DATABASES,
+    ENVIRONMENT_NAME,
+    HOME,
+    NAME,
+    SCRUBBED,
+    SCRUBBED_COPY,
+    parse,
+    read_name,
+)
 from .targets import targets
+from .walk import FIFO, SOCKET
 
 
 def verify(config: BoxConfig) -> dict[str, Any]:
@@ -40,21 +52,38 @@ def _one(config: BoxConfig, borg: Borg) -> dict[str, Any]:
     archive = archives[-1]
     place = f"{config.run_dir.lstrip('/')}/{NAME}"
     manifest = parse(borg.extract(archive.name, [place], to_stdout=True).stdout)
-    home = os.fsencode(str(manifest["agent"]["home_real"]).lstrip("/"))
-    wanted = set()
-    for record in manifest["entries"]:
-        if record["stored"] == "home" and record["type"] not in ("fifo", "socket"):
-            path = os.fsencode(read_name(record))
-            wanted.add(lossy(home + b"/" + path if path else home))
-    found = {item.path for item in borg.list_archive(archive.name)}
     run = os.fsencode(config.run_dir.lstrip("/")) + b"/"
-    missing = sorted(wanted - found)
-    unexpected = sorted(path for path in found - wanted if not path.startswith(run))
+    wanted = _wanted(manifest, run)
+    found = {item.path for item in borg.list_archive(archive.name)}
+    rest = found - wanted - {run + os.fsencode(name) for name in (NAME, ENVIRONMENT_NAME)}
+    missing = [path.decode("utf-8", "replace") for path in sorted(wanted - found)]
+    export = manifest.get("export")
+    if export:  # the manifest does not name these files, it counts them
+        exported = {p for p in rest if p.startswith(os.fsencode(export["path"]) + b"/")}
+        rest -= exported
+        if len(exported) < export["files"]:
+            missing.append(f"{export['path']}: {len(exported)} of {export['files']} files")
+    unexpected = sorted(rest)
     return {
         "good": not missing and not unexpected,
         "archive": archive.name,
         "time": archive.time,
         "entries": len(found),
-        "missing": [path.decode("utf-8", "replace") for path in missing[:5]],
+        "missing": missing[:5],
         "unexpected": [path.decode("utf-8", "replace") for path in unexpected[:5]],
     }
+
+
+def _wanted(manifest: Mapping[str, Any], run: bytes) -> set[bytes]:
+    """What the manifest says to be in the archive, each where it is stored."""
+    places = {
+        HOME: os.fsencode(str(manifest["agent"]["home_real"]).lstrip("/")),
+        SCRUBBED_COPY: run + os.fsencode(SCRUBBED),
+        DATABASE_COPY: run + os.fsencode(DATABASES),
+    }
+    wanted = {run + os.fsencode(ENVIRONMENT_NAME)} if manifest.get("environment") else set()
+    for record in manifest["entries"]:
+        if record["type"] not in (FIFO, SOCKET):
+            place, path = places[record["stored"]], os.fsencode(read_name(record))
+            wanted.add(lossy(place + b"/" + path if path else place))
+    return wanted

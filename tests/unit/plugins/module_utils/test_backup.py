@@ -699,6 +699,45 @@ def test_verify(box: Box) -> None:
     assert outcome["repositories"]["vault1"]["entries"] >= 4
 
 
+def test_verify_misses_every_copy_that_is_not_in_the_archive(box: Box) -> None:
+    write(box.home / "config.yaml", "api_key: x\n")
+    write(box.home / ".env", "A=b\n")
+    make_database(box.home / "other.db", journal="delete")
+    script = 'echo a > "$1/a"; echo b > "$1/b"'
+    exporting(box, ["sh", "-c", script, "export", "{export}"])
+    repository = str(box.root / "vault1" / "repository")
+    run = str(box.run_dir).lstrip("/")
+    gone = []
+    for copy in ("scrubbed/config.yaml", "databases/other.db", "environment.json"):
+        assert verify(box.config())["repositories"]["vault1"]["missing"] == gone
+        box.raw("vault1", "recreate", "--exclude", f"pf:{run}/{copy}", repository)
+        gone.append(f"{run}/{copy}")
+        gone.sort()
+    outcome = verify(box.config())
+    assert (outcome["good"], outcome["repositories"]["vault1"]["missing"]) == (False, gone)
+    box.raw("vault1", "recreate", "--exclude", f"pf:{run}/export/data/a", repository)
+    missing = verify(box.config())["repositories"]["vault1"]["missing"]
+    assert missing == [*gone, f"{run}/export/data: 1 of 2 files"]
+
+
+def test_verify_does_not_expect_what_is_in_no_manifest(box: Box) -> None:
+    status = box.backup()
+    run = str(box.run_dir).lstrip("/")
+    extracted = box.extract(status)
+    strange = write(extracted / run / "scrubbed" / "strange.yaml")
+    later = f"{status['archive']}-2"
+    files = [str(path.relative_to(extracted)) for path in extracted.rglob("*") if path.is_file()]
+    subprocess.run(
+        [box.borg, "create", f"{box.root}/vault1/repository::{later}", *files],
+        env=box.environment("vault1"),
+        check=True,
+        cwd=extracted,
+    )
+    outcome = verify(box.config())["repositories"]["vault1"]
+    assert outcome["archive"] == later
+    assert outcome["unexpected"] == [str(strange.relative_to(extracted))]
+
+
 def listings(box: Box) -> tuple[bytes, bytes]:
     """All that borg can store, listed by borg's own code with our formatter, and by borg."""
     home = box.root / "everything"
