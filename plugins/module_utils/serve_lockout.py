@@ -104,7 +104,8 @@ class Lockout:
             if held is not None and held.token != token:
                 raise LockoutError(
                     f"another maintenance ({held.token or 'unknown'}) keeps the repository closed"
-                    f" for {held.left:.0f} more seconds"
+                    f" for {held.left:.0f} more seconds. Wait for it to end; if it died, wait until"
+                    f" then, or remove {self.closed_file}"
                 )
             self._write(token, time.time() + seconds)
         return self._drain(wait)

@@ -99,3 +99,39 @@ def test_an_explanation_is_about_one_repository(
     code, said = played(tmp_path, [*named, tasks[-1]], **more)
     assert code == (2 if refused else 0), said
     assert ("-e agent=NAME -e repository=HOST" in said) == refused
+
+
+def test_two_runs_at_a_provider_are_kept_apart(tmp_path: Path) -> None:
+    """No host of ours closes the repository there, so the trusted side keeps its own runs apart."""
+    base = tmp_path / "state" / "acme" / "vault1"
+
+    def run(tasks: str, token: str, seconds: int = 600, **more: Any) -> tuple[int, str]:
+        role = {"name": "lifeboat.agents.custody", "tasks_from": tasks}
+        return played(
+            tmp_path,
+            [{"ansible.builtin.include_role": role}],
+            **AGENT,
+            __custody_scan=True,
+            __custody_run=token,
+            __custody_base=str(base),
+            __custody_lock="/nonexistent/lock",
+            __custody_host="vault1",
+            custody_lockout_seconds=seconds,
+            ansible_python_interpreter=sys.executable,
+            **more,
+        )
+
+    code, said = run("close", "first")
+    assert code == 0, said
+    code, said = run("close", "second")
+    assert code == 2, said
+    assert "another maintenance (first) keeps the repository closed" in said
+    assert f"remove {base}/run.closed" in said
+    assert run("reopen", "second")[0] == 0, "it lets go of nothing that is not its own"
+    code, said = run("delete", "second", __custody_deletions=[])
+    assert code == 2
+    assert "another maintenance (first)" in said
+    assert run("reopen", "first")[0] == 0
+    assert run("close", "second", seconds=0)[0] == 0
+    code, said = run("close", "third")
+    assert code == 0, "a run that died holds it until its time is over, no longer: " + said
