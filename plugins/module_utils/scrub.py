@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from .secrets import CONTAINERS, MARKER, Scanner, key_name, suspicious
@@ -115,20 +115,24 @@ class Policy:
 
 
 class Siblings:
-    """The name that a mapping gives to its value: {name: API_KEY, value: ...}."""
+    """The names that a mapping gives to its value, {name: API_KEY, value: ...}, in any order.
+
+    A text is read twice: whatever comes after a value is known the second time.
+    """
 
     def __init__(self) -> None:
-        self._where: object = None
-        self._name = ""
+        self._names: dict[Hashable, dict[str, str]] = {}
 
-    def path(self, where: object, path: Sequence[str], value: str) -> list[str]:
-        """The path by which a value is judged; `where` tells one mapping from another."""
+    def secret(
+        self, policy: Policy, where: Hashable, path: Sequence[str], value: str, after: str = ""
+    ) -> bool:
+        """As `Policy.secret`, by these names; `where` tells one mapping from another."""
         last = path[-1].lower() if path else ""
         if last in ("name", "key", "variable"):
-            self._where, self._name = where, value
-        elif last == "value" and where == self._where:
-            return [*path[:-1], self._name]
-        return list(path)
+            self._names.setdefault(where, {})[last] = value
+        names = self._names.get(where, {}).values() if last == "value" else ()
+        paths = [[*path[:-1], name] for name in names] or [list(path)]
+        return any(policy.secret(judged, value, after) for judged in paths)
 
 
 def scrub(path: str, text: str, policy: Policy) -> Scrubbed:

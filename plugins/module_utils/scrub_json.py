@@ -22,14 +22,14 @@ _TOKEN = re.compile(
 class _Frame:
     """An object or an array that is open."""
 
-    __slots__ = ("before", "index", "is_object", "key", "siblings")
+    __slots__ = ("before", "index", "is_object", "key", "where")
 
-    def __init__(self, is_object: bool) -> None:
+    def __init__(self, is_object: bool, where: int) -> None:
         self.is_object = is_object
         self.key: str | None = None
         self.index = 0
         self.before = ""
-        self.siblings = Siblings()
+        self.where = where
 
 
 def _decoded(token: str) -> str:
@@ -43,6 +43,12 @@ def _decoded(token: str) -> str:
 
 def scrub_json(text: str, policy: Policy) -> Scrubbed:
     """The text with secret strings and numbers replaced by the marker."""
+    siblings = Siblings()
+    _scrub(text, policy, siblings)
+    return _scrub(text, policy, siblings)
+
+
+def _scrub(text: str, policy: Policy, siblings: Siblings) -> Scrubbed:
     parts: list[str] = []
     keys: list[str] = []
     stack: list[_Frame] = []
@@ -57,18 +63,18 @@ def scrub_json(text: str, policy: Policy) -> Scrubbed:
         if kind == "comment":
             token = policy.scanner.redact(token)
         elif kind == "mark":
-            _structure(token, stack)
+            _structure(token, stack, position)
         elif kind in ("string", "single", "bare"):
-            token = _scalar(token, kind, text, position, stack, policy, keys)
+            token = _scalar(token, kind, text, position, stack, policy, siblings, keys)
         parts.append(token)
     if stack:
         raise ScrubError("not JSON: an object or array is not closed")
     return Scrubbed("".join(parts), tuple(keys))
 
 
-def _structure(mark: str, stack: list[_Frame]) -> None:
+def _structure(mark: str, stack: list[_Frame], position: int) -> None:
     if mark in "{[":
-        stack.append(_Frame(mark == "{"))
+        stack.append(_Frame(mark == "{", position))
     elif mark in "}]":
         if not stack or stack.pop().is_object != (mark == "}"):
             raise ScrubError("not JSON: brackets do not match")
@@ -84,6 +90,7 @@ def _scalar(
     end: int,
     stack: list[_Frame],
     policy: Policy,
+    siblings: Siblings,
     keys: list[str],
 ) -> str:
     frame = stack[-1] if stack else None
@@ -95,8 +102,8 @@ def _scalar(
     after, before = "", value
     if frame is not None and not frame.is_object:
         after, frame.before = frame.before, before
-    judged = frame.siblings.path(None, path, value) if frame is not None else path
-    if not policy.secret(judged, value, after):
+    where = frame.where if frame is not None else None
+    if not siblings.secret(policy, where, path, value, after):
         if policy.shorn(token) != token:
             keys.append(".".join(path))
         return policy.shorn(token)

@@ -26,14 +26,15 @@ def _plain(token: str) -> str:
 
 
 class _Toml:
-    def __init__(self, text: str, policy: Policy) -> None:
+    def __init__(self, text: str, policy: Policy, siblings: Siblings) -> None:
         self._text = text
         self._policy = policy
         self._position = 0
         self._out: list[str] = []
         self._keys: list[str] = []
         self._table: list[str] = []
-        self._siblings = Siblings()
+        self._where = 0  # where the table began
+        self._siblings = siblings
 
     def run(self) -> Scrubbed:
         while self._position < len(self._text):
@@ -61,7 +62,7 @@ class _Toml:
     def _header(self, token: str) -> None:
         """[table] and [[array of tables]]"""
         self._table = []
-        self._siblings = Siblings()
+        self._where = self._position
         self._out.append(token)
         while self._position < len(self._text):
             kind, token = self._next()
@@ -125,11 +126,13 @@ class _Toml:
 
     def _inline_table(self, path: list[str], token: str) -> None:
         self._out.append(token)
+        outer, self._where = self._where, self._position
         while True:
             kind, token = self._skip_space(newlines=True)
             if token in ("}", ","):
                 self._out.append(token)
                 if token == "}":
+                    self._where = outer
                     return
             else:
                 self._value([*path, *self._key(kind, token)])
@@ -143,8 +146,8 @@ class _Toml:
             and self._text[self._position] == "."
         ):
             token += self._next()[1] + self._next()[1]
-        judged = self._siblings.path(path[:-1], path, _plain(token))
-        if self._policy.secret(judged, _plain(token), after):
+        where = (self._where, *path[:-1])
+        if self._siblings.secret(self._policy, where, path, _plain(token), after):
             self._keys.append(".".join(path))
             token = f'"{MARKER}"'
         elif self._policy.shorn(token) != token:
@@ -155,4 +158,6 @@ class _Toml:
 
 def scrub_toml(text: str, policy: Policy) -> Scrubbed:
     """The text with secret values replaced by the marker."""
-    return _Toml(text, policy).run()
+    siblings = Siblings()
+    _Toml(text, policy, siblings).run()
+    return _Toml(text, policy, siblings).run()

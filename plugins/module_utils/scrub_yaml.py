@@ -37,7 +37,9 @@ _ESCAPE = re.compile(
 
 def scrub_yaml(text: str, policy: Policy) -> Scrubbed:
     """The text with secret values replaced by the marker."""
-    return _Yaml(text, policy).run()
+    siblings = Siblings()
+    _Yaml(text, policy, siblings).run()
+    return _Yaml(text, policy, siblings).run()
 
 
 def _unquote(token: str) -> str:
@@ -58,15 +60,16 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 class _Yaml:
-    def __init__(self, text: str, policy: Policy) -> None:
+    def __init__(self, text: str, policy: Policy, siblings: Siblings) -> None:
         self._lines = text.splitlines(keepends=True)
         self._policy = policy
         self._stack: list[tuple[int, str]] = []
         self._out: list[str] = []
         self._keys: list[str] = []
         self._number = 0
-        self._items = 0
-        self._siblings = Siblings()
+        self._begun = 0  # documents, list items and flow collections
+        self._items: list[tuple[int, int]] = []  # those that are open: column, number
+        self._siblings = siblings
         self._before = ""  # the list item before this one, for options of commands
 
     def run(self) -> Scrubbed:
@@ -82,7 +85,7 @@ class _Yaml:
         stripped = body.strip()
         if not stripped or stripped in ("---", "...") or body.startswith("%"):
             if stripped in ("---", "..."):
-                self._stack.clear()
+                self._begin_document()
             self._out.append(line)
             return
         if stripped.startswith("#"):
@@ -93,7 +96,7 @@ class _Yaml:
             raise ScrubError(f"line {self._number}: a tab as indentation")
         column, rest = indent, body[indent:]
         if rest.startswith("--- "):
-            self._stack.clear()
+            self._begin_document()
             column, rest = 4, rest[4:]
         dash = -1
         while True:
@@ -101,8 +104,8 @@ class _Yaml:
             if not match:
                 break
             dash = column
-            self._items += 1
             self._pop(column + 1)
+            self._begin_item(column)
             column += match.end()
             rest = rest[match.end() :]
         self._entry(body, ending, column, rest, indent if dash < 0 else dash, dash >= 0)
@@ -137,9 +140,21 @@ class _Yaml:
                     raise ScrubError(f"line {self._number}: neither a key nor a list")
         self._value(head, value, ending, column if match else indent)
 
+    def _begin_document(self) -> None:
+        self._stack.clear()
+        self._items.clear()
+        self._begin_item(-1)
+
+    def _begin_item(self, column: int) -> None:
+        while self._items and self._items[-1][0] >= column:
+            self._items.pop()
+        self._begun += 1
+        self._items.append((column, self._begun))
+
     def _pop(self, column: int) -> None:
-        while self._stack and self._stack[-1][0] >= column:
-            self._stack.pop()
+        for opened in (self._stack, self._items):
+            while opened and opened[-1][0] >= column:
+                opened.pop()
 
     def _path(self) -> list[str]:
         return [key for _column, key in self._stack]
@@ -178,9 +193,11 @@ class _Yaml:
 
     def _secret(self, value: str) -> bool:
         after, self._before = self._before, value
-        where = (self._items, self._stack[:-1])
-        path = self._siblings.path(where, self._path(), value)
-        return self._policy.secret(path, value, after)
+        return self._named_secret(value, after)
+
+    def _named_secret(self, value: str, after: str = "") -> bool:
+        where = (*self._items, *self._stack[:-1])
+        return self._siblings.secret(self._policy, where, self._path(), value, after)
 
     def _shorn(self, text: str) -> str:
         shorn = self._policy.shorn(text)
@@ -194,7 +211,7 @@ class _Yaml:
         if not text.strip():
             self._out.append(head + value + ending)
             self._out.extend(body)
-        elif self._policy.secret(self._path(), text):
+        elif self._named_secret(text):
             comment = value[value.index("#") :] if "#" in value else ""
             self._found()
             self._out.append(
@@ -252,6 +269,7 @@ class _Yaml:
 
     def _flow(self, head: str, value: str, ending: str) -> None:
         text = value + ending
+        self._begun += 1
         result = self._try_flow(text)
         while result is None:
             if self._number >= len(self._lines):
@@ -265,8 +283,8 @@ class _Yaml:
         """The collection scrubbed with what follows it, None while it is not closed."""
         parts: list[str] = []
         keys: list[str] = []
-        siblings = Siblings()
-        opened = 0  # tells one mapping from another
+        opened = 0
+        numbers: list[int] = []  # of the collections that are open
         stack: list[list[str | None]] = []  # per collection: [bracket, key, pending scalar index]
         position = 0
         pending: tuple[int, str] | None = None  # a scalar that may turn out to be a key
@@ -284,8 +302,8 @@ class _Yaml:
             pending = None
             path = self._path() + [str(frame[1]) for frame in stack if frame[1]]
             after, before = before, _unquote(token)
-            judged = siblings.path((opened, len(stack)), path, before)
-            if self._policy.secret(judged, before, after):
+            where = (self._begun, numbers[-1])
+            if self._siblings.secret(self._policy, where, path, before, after):
                 quote = token[0] if token[0] in "\"'" else ""
                 parts[index] = f"{quote}{MARKER}{quote}" if quote else f'"{MARKER}"'
                 keys.append(".".join(path))
@@ -314,6 +332,7 @@ class _Yaml:
                 if token in "{[":
                     stack.append([token, None])
                     opened += 1
+                    numbers.append(opened)
                 elif token == ":":
                     if pending is None:
                         raise doubt("a colon without a plain or quoted key before it")
@@ -323,8 +342,10 @@ class _Yaml:
                     settle()
                     if token == ",":
                         stack[-1][1] = None
-                    elif stack.pop()[0] != {"}": "{", "]": "["}[token]:
-                        raise doubt("brackets do not match")
+                    else:
+                        numbers.pop()
+                        if stack.pop()[0] != {"}": "{", "]": "["}[token]:
+                            raise doubt("brackets do not match")
                 parts.append(token)
                 if not stack:
                     tail = text[position:]
