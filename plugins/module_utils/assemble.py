@@ -321,21 +321,22 @@ class Assembly:
         look = self._looker.look(entry, self._survey.classifier.hashed(entry.rule))
         accepted = self._scanner.accepts
         findings = [f for f in look.findings if not accepted(entry.path, f.rule)]
-        reason = self._secret_in_kept(entry, look, bool(findings))
+        reason, rule = self._secret_in_kept(entry, look, bool(findings))
         if reason:
-            self._withhold(entry, reason)
+            self._withhold(entry, reason, rule)
             return
         self.findings.extend(as_dicts(printable(entry.path), findings))
         self._archive_file(entry, look)
 
-    def _secret_in_kept(self, entry: Candidate, look: Look, findings: bool) -> str:
-        """Why a file is a secret although its folder is kept, '' where it is not."""
+    def _secret_in_kept(self, entry: Candidate, look: Look, findings: bool) -> tuple[str, str]:
+        """Why a file is a secret although its folder is kept, '' where it is not; and by which rule
+        it can be accepted, '' where by none."""
         accepted = self._scanner.accepts
         if look.secret and not accepted(entry.path, "private-key"):
-            return f"{look.secret}, in a folder that is kept"
+            return f"{look.secret}, in a folder that is kept", "private-key"
         if findings and credential_file_name(entry.path) and not accepted(entry.path, "name"):
-            return "it has the name of a file of credentials, and holds some"
-        return self._guarded_link(entry)
+            return "it has the name of a file of credentials, and holds some", "name"
+        return self._guarded_link(entry), ""
 
     def _guarded_link(self, entry: Candidate) -> str:
         """A second name of a secret, or of a file that is archived without its secrets; or what a
@@ -398,13 +399,23 @@ class Assembly:
         entry.type, entry.target, entry.any_size = HARD_LINK, first, True
         return True
 
-    def _withhold(self, entry: Candidate, reason: str) -> None:
+    def _withhold(self, entry: Candidate, reason: str, rule: str) -> None:
+        path = printable(entry.path)
+        if rule:
+            hint = (
+                f"where it is none, accept it: {{path: {path}, rule: {rule}}} in accepted_findings"
+            )
+        else:
+            hint = (
+                "no setting lets it in: where it is no secret, make it a file of its own, that no "
+                "link and no other name of a secret leads to"
+            )
         self._withheld.append(entry.path)
         self.problems.append(
             Problem(
                 False,
-                f"{printable(entry.path)} was withheld: {reason}",
-                "accept it by path in accepted_findings, or name it secret by a rule",
+                f"{path} was withheld: {reason}",
+                f"{hint}; where it is one, name it secret by a rule, and this is not said again",
             )
         )
 
@@ -508,7 +519,7 @@ class Assembly:
         if entry.classification != UNKNOWN:
             reason = self._guarded_link(entry)
             if reason:
-                self._withhold(entry, reason)
+                self._withhold(entry, reason, "")
             return not reason
         try:
             reason = self._reason(entry, self._looker.look(entry, None))

@@ -178,3 +178,37 @@ def test_a_link_to_a_config_that_is_archived_by_its_own_name_is_fine(box: Box) -
     status = box.backup()
     assert (status["result"], status["problems"]) == ("success", [])
     assert "run:scrubbed/workspace/config.yaml" in box.listing(status)
+
+
+def test_the_hint_of_what_is_withheld_says_what_lets_it_in(box: Box) -> None:
+    key = "-----BEGIN " + "RSA PRIVATE KEY-----\nabc\n"
+    write(box.home / "workspace" / "demo-key", key)
+    write(box.home / "workspace" / "credentials.json", '{"refresh_token": "abc-abc-abc-abc"}\n')
+    for name in (".env", "auth.json"):
+        write(box.home / name, "A=b\n")
+    os.link(box.home / ".env", box.home / "workspace" / "second-name")
+    vault = make_database(box.home / ".env.sqlite")
+    os.link(vault, box.home / "workspace" / "second.sqlite")
+    write(box.home / "workspace" / "z-led-to")
+    (box.home / ".env.local").symlink_to("workspace/z-led-to")
+    names = ("demo-key", "credentials.json", "second-name", "second.sqlite", "z-led-to")
+    paths = [f"workspace/{name}" for name in names]
+
+    def hints() -> dict[str, str]:
+        problems = box.backup()["problems"]
+        return {item["message"].partition(" was withheld")[0]: item["hint"] for item in problems}
+
+    told = hints()
+    assert sorted(told) == sorted(paths)
+    assert "{path: workspace/demo-key, rule: private-key} in accepted_findings" in told[paths[0]]
+    assert "{path: workspace/credentials.json, rule: name} in accepted_findings" in told[paths[1]]
+    for path in paths[2:]:
+        assert "no setting lets it in" in told[path] and "accepted_findings" not in told[path]
+    accepted = [(paths[0], "private-key"), (paths[1], "name"), *((path, "*") for path in paths[2:])]
+    box.settings["accepted_findings"] = [{"path": p, "rule": rule} for p, rule in accepted]
+    assert sorted(hints()) == sorted(paths[2:])
+    (box.home / ".env.local").unlink()
+    for name, other in ((".env", paths[2]), (".env.sqlite", paths[3])):
+        (box.home / name).unlink()
+        assert (box.home / other).stat().st_nlink == 1
+    assert hints() == {}
