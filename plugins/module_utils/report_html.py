@@ -27,13 +27,14 @@ from .verdict import (
     duration_text,
     moment,
 )
+from .visible import joined
 
 STATUS_CLASS: Final[Mapping[str, str]] = {PASSED: "good", FAILED: "bad"}
 STATUS_TEXT: Final[Mapping[str, str]] = {PASSED: "Passed", FAILED: "Failed"}
 
 
 def esc(value: object) -> str:
-    return escape("" if value is None else str(value))
+    return escape("" if value is None else joined(str(value).split("\n")))
 
 
 def chip(name: str, text: str) -> str:

@@ -28,7 +28,7 @@ from ansible_collections.lifeboat.agents.plugins.module_utils.evidence_record im
 
 VOID = {"meta", "link", "br"}
 NOW = datetime.datetime(2026, 11, 23, tzinfo=datetime.timezone.utc)
-EVIL = "<script>alert(1)</script>\x1b[31m\x00"
+EVIL = "<script>alert(1)</script>\x1b[31m\x00\u202e"
 
 
 class Page(HTMLParser):
@@ -157,6 +157,7 @@ def test_pages_are_whole_safe_and_need_no_network(facts: dict[str, Any], number:
     text = pages(facts)[number]
     page = Page(text)
     assert "<script" not in text.replace("&lt;script", "")
+    assert all(line.isprintable() for line in text.split("\n"))
     assert not re.search(r"""(src|href)=["'](?!data:,|#|[\w./-]*\.html["'])""", text)
     assert "@import" not in text
     assert "url(" not in text
