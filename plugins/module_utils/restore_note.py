@@ -9,6 +9,7 @@ import json
 import os
 import stat
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from .restore_manifest import RestoreError, check_relative
 from .restore_tree import descend, exists, opened
@@ -35,8 +36,27 @@ def read_note(aside: int) -> list[Move]:
     with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             return []
-        raw = json.load(stream)
-    return [Move(check_relative(item["path"]), int(item["new"]), int(item["old"])) for item in raw]
+        try:
+            return [_move_of(item) for item in _listed(json.load(stream))]
+        except (ValueError, TypeError, KeyError) as error:
+            folder = os.readlink(f"/proc/self/fd/{aside}")
+            raise RestoreError(
+                f"The note {folder}/{NOTE} of the paths that a restore replaced cannot be read: "
+                f"{error!r}. Nothing was changed.",
+                f"What it had replaced lies in {folder}/home and, where the restore was cut, in the "
+                "staging folder beside it. Put back by hand what you want back, move both folders "
+                "away, and run again.",
+            ) from error
+
+
+def _listed(raw: Any) -> list[Any]:
+    if not isinstance(raw, list):
+        raise TypeError("it is no list of paths")
+    return raw
+
+
+def _move_of(item: Any) -> Move:
+    return Move(check_relative(item["path"]), int(item["new"]), int(item["old"]))
 
 
 def write_note(aside: int, moves: list[Move]) -> list[Move]:

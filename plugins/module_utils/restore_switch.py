@@ -114,23 +114,42 @@ def open_staging(parent: int, agent: str, create: bool = False) -> int:
 
 
 def read_state(staging: int) -> State | None:
+    """None where nothing was begun. What cannot be read is never taken for that."""
     try:
         descriptor = os.open(STATE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=staging)
-    except FileNotFoundError:
-        return None
+    except FileNotFoundError as error:
+        if exists("home", staging) is None:
+            return None
+        raise _unreadable(staging, "it is missing") from error
+    except OSError as error:
+        raise _unreadable(staging, os.strerror(error.errno or 0)) from error
     with os.fdopen(descriptor, encoding="utf-8") as stream:
         try:
-            raw = json.load(stream)
-        except ValueError:
-            return None
+            return _state_of(json.load(stream))
+        except (ValueError, TypeError, OSError) as error:
+            raise _unreadable(staging, str(error)) from error
+
+
+def _state_of(raw: Any) -> State:
     if not isinstance(raw, dict) or raw.get("step") not in STEPS:
-        return None
+        raise ValueError("it names no step of a restore")
     known = {key: raw[key] for key in State.__dataclass_fields__ if key in raw}
     known["only"] = tuple(known.get("only", ()))
-    try:
-        return State(**known)
-    except TypeError:
-        return None
+    pattern = State("", "", "", "", "")
+    for key, value in known.items():
+        if type(value) is not type(getattr(pattern, key)):
+            raise ValueError(f"its {key} is {value!r}")
+    return State(**known)
+
+
+def _unreadable(staging: int, why: str) -> RestoreError:
+    folder = os.readlink(f"/proc/self/fd/{staging}")
+    return RestoreError(
+        f"The note {folder}/{STATE} of an unfinished restore cannot be read: {why}. What lies "
+        "beside it may be the home that was in use. Nothing was changed.",
+        f"Look into {folder}/home. If the place of the home is empty, or that is the home that you "
+        f"want, put it there by hand. Then move {folder} away and run again.",
+    )
 
 
 def write_state(staging: int, state: State) -> State:

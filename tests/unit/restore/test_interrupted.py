@@ -191,6 +191,8 @@ def test_a_switch_without_exchange_is_completed_as_well(pattern: World) -> None:
         (world.staging / "home").mkdir(parents=True)
         (world.staging / "home/SOUL.md").write_text("new")
         state = restore_switch.State(AGENT, str(world.home), "a", "b", "staged")
+        with restore_switch.opened(str(world.staging)) as made:
+            restore_switch.write_state(made, state)
 
         def work(world: World = world, state: restore_switch.State = state) -> None:
             with (

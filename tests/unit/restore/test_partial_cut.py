@@ -264,6 +264,19 @@ def test_paths_of_one_home_are_not_put_back_into_another(world: World) -> None:
         restore.clear(world.request(home=str(other)))
 
 
+@pytest.mark.parametrize("text", ["", '[{"path": "SO', "{}", '[{"path": "cron"}]', "[5]"])
+def test_a_note_of_paths_that_cannot_be_read_is_not_planned_anew(world: World, text: str) -> None:
+    world = Pattern(world, ["cron"]).lay_out(0)
+    until_exchanged(world, "cron")
+    [aside] = beside(world, "before")
+    (aside / "paths.json").write_text(text)
+    before = tree(world.parent)
+    for work in (restore.switch, restore.clear):
+        with pytest.raises(RestoreError, match="paths.json of the paths .* cannot be read"):
+            work(world.request())
+        assert tree(world.parent).keys() == before.keys()
+
+
 def test_an_undo_waits_until_a_cut_switch_is_ended(world: World) -> None:
     world = Pattern(world, ["cron"]).lay_out(0)
     until_exchanged(world, "cron")

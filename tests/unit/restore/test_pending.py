@@ -18,9 +18,11 @@ import pytest
 
 from ansible_collections.lifeboat.agents.plugins.module_utils import restore, restore_switch
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_manifest import RestoreError
+from ansible_collections.lifeboat.agents.plugins.module_utils.restore_session import EscrowedAccess
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_target import (
     Target,
     examine,
+    pending_step,
     why_not,
 )
 
@@ -123,6 +125,67 @@ def test_the_same_restore_soon_after_its_switch_is_its_repetition(stored: World)
     assert second["staged_home"] == str(stored.home)
     assert second["moved_aside"] == first["moved_aside"]
     assert not stored.staging.exists()
+
+
+UNREADABLE = {
+    "cut": '{"agent": "acme", "ho',
+    "empty": "",
+    "not a note": "[]",
+    "without a step": json.dumps({"agent": AGENT, "home": "/h", "archive": "a", "archive_id": "b"}),
+    "of a step that is none": json.dumps({"step": "dancing"}),
+    "without a home": json.dumps({"agent": AGENT, "step": "switching"}),
+    "of other kinds": json.dumps(
+        {"agent": AGENT, "home": 5, "archive": "a", "archive_id": "b", "step": "staged"}
+    ),
+    "without its paths": json.dumps(
+        {
+            "agent": AGENT,
+            "home": "/h",
+            "archive": "",
+            "archive_id": "",
+            "step": "staged",
+            "only": None,
+        }
+    ),
+    "gone": None,
+}
+
+
+@pytest.mark.parametrize("text", UNREADABLE.values(), ids=list(UNREADABLE))
+def test_beside_a_note_that_cannot_be_read_nothing_is_begun_or_removed(
+    staged: World, text: str | None
+) -> None:
+    """The home that was in use may lie in the staging folder: a run cut amid its switch."""
+    note = staged.staging / "state.json"
+    if text is None:
+        note.unlink()
+    else:
+        note.write_text(text)
+    before = tree(staged.parent)
+    request = staged.request(replace=True)
+    access = EscrowedAccess(AGENT, "/nowhere", ARCHIVE, "", "")
+    for work in (
+        lambda: look(staged),
+        lambda: restore.extract(request, access, "acme-of-today", ARCHIVE),
+        lambda: restore.stage(request),
+        lambda: restore.switch(request),
+        lambda: restore.undo(request),
+        lambda: restore.clear(request),
+        lambda: pending_step(request.home, request.user, AGENT),
+    ):
+        with pytest.raises(RestoreError) as refused:
+            work()
+        said = refused.value.payload()["msg"]
+        assert f"{note} of an unfinished restore cannot be read" in said
+        assert "Nothing was changed" in said
+        assert f"move {staged.staging} away" in said
+    assert tree(staged.parent) == before
+
+
+def test_a_staging_folder_that_was_only_made_is_begun_in(stored: World) -> None:
+    stored.staging.mkdir(mode=0o700)
+    bring(stored.request(replace=True), stored)
+    assert soul(stored) == "I am acme.\n"
 
 
 def long_ago(world: World) -> None:
