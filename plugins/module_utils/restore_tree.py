@@ -152,18 +152,23 @@ def remove(name: str, parent: int, depth: int = 0) -> None:
 
 
 def tree_size(root: int) -> tuple[int, int]:
-    """Entries and bytes below an open directory."""
+    """Entries and bytes below an open directory; what vanishes meanwhile is not counted."""
     count = size = 0
     with os.scandir(root) as found:
         for item in found:
-            count += 1
-            if item.is_dir(follow_symlinks=False):
-                with opened(item.name, root) as below:
-                    more, bytes_below = tree_size(below)
-                count, size = count + more, size + bytes_below
-            elif item.is_file(follow_symlinks=False):
-                size += item.stat(follow_symlinks=False).st_size
+            with contextlib.suppress(FileNotFoundError):
+                more, below = _size_of(item, root)
+                count, size = count + more, size + below
     return count, size
+
+
+def _size_of(item: os.DirEntry[str], root: int) -> tuple[int, int]:
+    if item.is_dir(follow_symlinks=False):
+        with opened(item.name, root) as below:
+            count, size = tree_size(below)
+        return count + 1, size
+    status = item.stat(follow_symlinks=False)
+    return 1, status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def occupied(root: int, depth: int = 0) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.lifeboat.agents.plugins.module_utils import restore
+from ansible_collections.lifeboat.agents.plugins.module_utils import restore, restore_tree
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_manifest import RestoreError
 from ansible_collections.lifeboat.agents.plugins.module_utils.restore_target import owners
 
@@ -253,3 +253,33 @@ def test_a_file_written_to_between_digest_and_archiving_is_named(extracted: Worl
     result = staged(extracted, change)
     assert result["rewritten"] == ["SOUL.md"]
     assert (extracted.staging / "home/SOUL.md").stat().st_mtime_ns == 2_000_000_001
+
+
+def test_what_vanishes_while_a_home_is_measured_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("stays", "file-goes", "folder-goes/inner"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("12345")
+    real = os.scandir
+
+    class Scanned:
+        """Listed first; then what goes is gone, as when an agent removes its files meanwhile."""
+
+        def __init__(self, root: int) -> None:
+            with real(root) as found:
+                self.items = list(found)
+            (tmp_path / "file-goes").unlink(missing_ok=True)
+            (tmp_path / "folder-goes/inner").unlink(missing_ok=True)
+            if (tmp_path / "folder-goes").exists():
+                (tmp_path / "folder-goes").rmdir()
+
+        def __enter__(self) -> list[os.DirEntry[str]]:
+            return self.items
+
+        def __exit__(self, *_unused: object) -> None:
+            return None
+
+    monkeypatch.setattr(os, "scandir", Scanned)
+    with restore_tree.opened(str(tmp_path)) as root:
+        assert restore_tree.tree_size(root) == (1, 5)
