@@ -26,7 +26,7 @@ from .restore_note import ENDING, holds_files, open_aside, put_away, read_note, 
 from .restore_partial import PartialSwitch, archive_paths, choose, give_up, plan
 from .restore_partial import report as report_moves
 from .restore_partial import undo as undo_paths
-from .restore_pending import Wish
+from .restore_pending import Wish, refuse_to_abandon
 from .restore_place import Place, opened_place, safe_place
 from .restore_session import RUN_DIRECTORY, USER, EscrowedAccess, Session, session
 from .restore_switch import (
@@ -419,6 +419,9 @@ def clear(request: Request) -> dict[str, Any]:
         if not place.parent_exists:
             return {"changed": False}
         pending = _pending(place.descriptor, request.agent)
+        refusal = refuse_to_abandon(pending, place.real) if pending else None
+        if refusal:
+            raise refusal
         cut = pending is not None and pending.cut_among_paths
         given_up = _give_up(request) if cut else {}
         return {"changed": clear_staging(place.descriptor, request.agent), **given_up}

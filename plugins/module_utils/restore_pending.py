@@ -68,9 +68,25 @@ class Wish:
         return RestoreError(
             f"An unfinished restore of {_described(state)} lies beside {self.home!r}.",
             f"Complete it first, with the target that it had: {_again(state)}. "
-            "Or throw away what it extracted: -e abandon=true.",
+            f"Or throw away what it extracted: {_abandoned(state)}.",
             pending=state.archive,
         )
+
+
+def refuse_to_abandon(state: State, home: str) -> RestoreError | None:
+    """Why what lies there is not thrown away: it is another home's. Mere remains are nobody's."""
+    if state.step == "switched" or state.home == home:
+        return None
+    return RestoreError(
+        f"What lies unfinished beside {home!r} is a restore of {_described(state)}, not to this "
+        "home. Nothing was thrown away.",
+        f"Throw it away with the target that it had: {_abandoned(state)}.",
+        pending=state.archive,
+    )
+
+
+def _abandoned(state: State) -> str:
+    return f"-e target=HOST:{state.home} -e abandon=true"
 
 
 def _is_recent(state: State) -> bool:

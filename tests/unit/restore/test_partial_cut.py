@@ -260,7 +260,7 @@ def test_paths_of_one_home_are_not_put_back_into_another(world: World) -> None:
     until_exchanged(world, "cron")
     other = world.parent / "other"
     other.mkdir()
-    with pytest.raises(RestoreError, match=f"is 'acme-.*' for '{world.home}'"):
+    with pytest.raises(RestoreError, match=f"a restore of cron out of 'acme-.*' to '{world.home}'"):
         restore.clear(world.request(home=str(other)))
 
 

@@ -109,8 +109,13 @@ def test_an_unfinished_restore_of_another_home_is_refused_by_name(stored: World,
             with pytest.raises(RestoreError, match="look"):
                 work(request)
     assert tree(stored.parent) == before
-    if step != "switching":
+    with pytest.raises(RestoreError) as caught:
         restore.clear(request)
+    assert f"is a restore of '{AGENT}-2026-11-01T02:00:00Z' to {copy!r}" in str(caught.value)
+    assert f"-e target=HOST:{copy} -e abandon=true" in caught.value.payload()["msg"]
+    assert tree(stored.parent) == before
+    if step != "switching":
+        restore.clear(stored.request(home=copy))
         bring(request, stored)
         assert soul(stored) == "I am acme.\n"
 
