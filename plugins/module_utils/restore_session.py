@@ -24,6 +24,7 @@ import os
 import pwd
 import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +39,8 @@ USER = "lifeboat-restore"
 RUN_DIRECTORY = "/run/lifeboat-restore"
 B = TypeVar("B", bound=borg.Borg)
 BORG = borg.DEFAULT_EXECUTABLE
+# A restore whose playbook is gone ends when ssh notices that nothing answers, after two minutes.
+ORPHAN_SECONDS = 180.0
 _FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ARCHIVE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:?\d{2})?)?\Z")
@@ -431,8 +434,9 @@ def session(
     runner: Runner | None = None,
     run_directory: str = RUN_DIRECTORY,
     user: str = USER,
+    wait: float = ORPHAN_SECONDS,
 ) -> Iterator[Session]:
-    """A session with its private folder, which goes away with it."""
+    """A session with its private folder, which goes away with it; `wait` seconds for another."""
     problems = access.problems()
     if problems:
         raise RestoreError(
@@ -442,7 +446,7 @@ def session(
         )
     account = _account(user) if os.geteuid() == 0 else None
     Path(run_directory).mkdir(mode=0o711, parents=True, exist_ok=True)
-    with _locked(run_directory, access.agent), opened(run_directory) as parent:
+    with _locked(run_directory, access.agent, wait), opened(run_directory) as parent:
         remove(access.agent, parent)
         folder = f"{run_directory}/{access.agent}"
         try:
@@ -463,18 +467,29 @@ def _account(user: str) -> pwd.struct_passwd:
 
 
 @contextlib.contextmanager
-def _locked(run_directory: str, agent: str) -> Iterator[None]:
+def _locked(run_directory: str, agent: str, wait: float) -> Iterator[None]:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(f"{run_directory}/{agent}.lock", flags, 0o600)
+    deadline = time.monotonic() + wait
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while not _taken(descriptor):
+            if time.monotonic() > deadline:
+                raise RestoreError(
+                    f"Another restore of {agent!r} is running on this host.",
+                    f"It did not end within {wait:.0f} seconds. Wait for it to end.",
+                )
+            time.sleep(0.2)
         yield
-    except BlockingIOError as error:
-        raise RestoreError(
-            f"Another restore of {agent!r} is running on this host.", "Wait for it to end."
-        ) from error
     finally:
         os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _fill(folder: str, access: EscrowedAccess, account: pwd.struct_passwd | None) -> None:

@@ -30,6 +30,11 @@ KILLER = Path(__file__).resolve().parents[1] / "files" / "kill_run.py"
 STEPS = "python3 -I -c 'import json,sys; print(json.load(open(sys.argv[1]))[\"step\"])'"
 
 
+def podman(*words: str) -> str:
+    argv = ["podman", *words]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+
 @dataclass(frozen=True)
 class Cut:
     """One restore that was killed: when, how far it had come, what stood there, what came of it."""
@@ -104,9 +109,7 @@ class Restores:
         return round(after, 1), int(killed) + int(again)
 
     def pid_of_box(self) -> str:
-        inspect = ["podman", "inspect", "--format", "{{.State.Pid}}"]
-        argv = [*inspect, self.world.container(self.box)]
-        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+        return podman("inspect", "--format", "{{.State.Pid}}", self.world.container(self.box))
 
     def killer(self) -> subprocess.Popen[bytes]:
         """Waits on the box for a word, so that no time is lost when it comes."""
@@ -226,6 +229,7 @@ RECEIVES = (
     " got=$(ss -tniH state established 'dport = :22' | grep -o 'bytes_received:[0-9]*' | cut -d: -f2"
     " | sort -n | tail -1); [ ${got:-0} -gt 3000000 ] && exit 0; sleep 0.05; done; exit 1"
 )
+NETWORK = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}"
 DROP = (
     "nft add table inet cut; for hook in input output; do"
     " nft add chain inet cut $hook '{ type filter hook '$hook' priority 0; policy drop; }'; done"
@@ -289,10 +293,15 @@ def test_a_cable_that_is_pulled_costs_nothing(world: World, film: Film) -> None:
 
 
 def test_a_box_that_loses_its_power_restores_when_it_is_back(world: World, film: Film) -> None:
-    name = world.container(world.agent("cut2")["box"])
+    box = world.agent("cut2")["box"]
+    name = world.container(box)
+    network = podman("inspect", "--format", NETWORK, name)
     running = film.half_way()
-    subprocess.run(["podman", "kill", name], check=True, capture_output=True)
+    podman("kill", name)
     assert running.wait(timeout=400) != 0
-    subprocess.run(["podman", "start", name], check=True, capture_output=True)
+    podman("start", name)
+    # A container gets another address each time; a box keeps its own.
+    podman("network", "disconnect", network, name)
+    podman("network", "connect", "--ip", world.hosts("agents")[box]["ansible_host"], network, name)
     world.box("cut2").run("systemctl is-system-running --wait")
     film.completed()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -205,9 +207,28 @@ def test_two_restores_of_one_agent_do_not_meet(tmp_path: Path) -> None:
     with (
         session(access(), **options),
         pytest.raises(RestoreError, match="Another restore of 'acme'"),
-        session(access(), **options),
+        session(access(), wait=0, **options),
     ):
         pass
+
+
+def test_a_restore_waits_for_one_that_lost_its_playbook(tmp_path: Path) -> None:
+    """As after a cable that was pulled: what ran on the box goes on until it has noticed."""
+    options: dict[str, Any] = {"run_directory": str(tmp_path), "user": extracting_user()}
+    began, ended = threading.Event(), threading.Event()
+
+    def orphan() -> None:
+        with session(access(), **options):
+            began.set()
+            time.sleep(0.5)
+            ended.set()
+
+    thread = threading.Thread(target=orphan)
+    thread.start()
+    assert began.wait(30)
+    with session(access(), **options):
+        assert ended.is_set()
+    thread.join()
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
