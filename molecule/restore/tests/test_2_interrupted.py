@@ -229,7 +229,10 @@ RECEIVES = (
     " got=$(ss -tniH state established 'dport = :22' | grep -o 'bytes_received:[0-9]*' | cut -d: -f2"
     " | sort -n | tail -1); [ ${got:-0} -gt 3000000 ] && exit 0; sleep 0.05; done; exit 1"
 )
-NETWORK = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}"
+CARD = (
+    "{{range $name, $card := .NetworkSettings.Networks}}"
+    "{{$name}} --ip {{$card.IPAddress}} --mac-address {{$card.MacAddress}}{{end}}"
+)
 DROP = (
     "nft add table inet cut; for hook in input output; do"
     " nft add chain inet cut $hook '{ type filter hook '$hook' priority 0; policy drop; }'; done"
@@ -293,15 +296,14 @@ def test_a_cable_that_is_pulled_costs_nothing(world: World, film: Film) -> None:
 
 
 def test_a_box_that_loses_its_power_restores_when_it_is_back(world: World, film: Film) -> None:
-    box = world.agent("cut2")["box"]
-    name = world.container(box)
-    network = podman("inspect", "--format", NETWORK, name)
+    name = world.container(world.agent("cut2")["box"])
+    network, *card = podman("inspect", "--format", CARD, name).split()
     running = film.half_way()
     podman("kill", name)
     assert running.wait(timeout=400) != 0
     podman("start", name)
-    # A container gets another address each time; a box keeps its own.
+    # A container gets another card and address each time; a box keeps its own.
     podman("network", "disconnect", network, name)
-    podman("network", "connect", "--ip", world.hosts("agents")[box]["ansible_host"], network, name)
+    podman("network", "connect", *card, network, name)
     world.box("cut2").run("systemctl is-system-running --wait")
     film.completed()
