@@ -34,7 +34,15 @@ from .manifest import (
 )
 from .profile import ARCHIVED, KEEP, SCRUB, UNKNOWN
 from .scrub import Policy, Scrubbed, ScrubError, export_environment, scrub
-from .secrets import Finding, Scanner, as_dicts, credential_file_name, secret_file_name
+from .secrets import (
+    Finding,
+    Scanner,
+    as_dicts,
+    credential_file_name,
+    is_private_key,
+    is_text,
+    secret_file_name,
+)
 from .sqlite import HEADER_SIZE
 from .survey import Candidate, Database, Survey
 from .walk import DIRECTORY, FIFO, FILE, SOCKET, SYMLINK
@@ -93,6 +101,7 @@ class Assembly:
         self._settled = 0
         self._links: dict[tuple[int, int], str] = {}
         self._guarded: dict[tuple[int, int], str] | None = None
+        self._unread = ""  # a folder of secrets of which not every file is known
         self._targets: dict[str, str] = {}
         self._followed = 0
         self._linked: list[Candidate] = []
@@ -200,17 +209,21 @@ class Assembly:
     def guard(self) -> None:
         """The walk has ended: all links with the names of secrets are known now."""
         self._follow_links()
+        late: dict[str, list[str]] = {}
         for path, record in self.records.items() if self._targets else ():
             link = self._link_to(path)
             if link and record.type == FILE and record.classification in (KEEP, UNKNOWN):
-                self.problems.append(
-                    Problem(
-                        True,
-                        f"{printable(path)} was archived before {printable(link)} was seen, a link "
-                        "to it that has the name of a secret",
-                        "name it secret by a rule, and delete the archive of this run",
-                    )
+                late.setdefault(link, []).append(path)
+        for link, (first, *others) in late.items():
+            more = f" and {len(others)} more files" if others else ""
+            self.problems.append(
+                Problem(
+                    True,
+                    f"{printable(first)}{more} was archived before {printable(link)} was seen, a "
+                    "link to it that has the name of a secret",
+                    "name it secret by a rule, and delete the archive of this run",
                 )
+            )
 
     def _follow_links(self) -> None:
         """What is below the home and links with the names of secrets lead to."""
@@ -219,14 +232,19 @@ class Assembly:
             link = links[self._followed]
             self._followed += 1
             path = self._led_below(link)
-            if path is not None:
-                self._targets.setdefault(path, link)
+            if path is None or (
+                link in self._survey.scrub_links and os.path.isdir(self.absolute(path))
+            ):
+                continue
+            self._targets.setdefault(path, link)
 
     def _link_to(self, path: str) -> str | None:
         """The link with the name of a secret that leads to a file, or to a folder it is in."""
-        for target, link in self._targets.items():
-            if path == target or path.startswith(target + "/"):
-                return link
+        place = path if self._targets else ""
+        while place:
+            if place in self._targets:
+                return self._targets[place]
+            place = place.rpartition("/")[0]
         return None
 
     def _other_name(self, entry: Candidate) -> str | None:
@@ -245,13 +263,15 @@ class Assembly:
             for entry in [*self._survey.secrets, *scrubbed]
             if entry.type == FILE and entry.links > 1
         }
+        kept = {e.path for e in self._survey.archived if e.classification != SCRUB}
         for folder in self._survey.secret_folders:
             try:
                 for path, status in self._looker.files_below(folder):
-                    if status.st_nlink > 1:
+                    if status.st_nlink > 1 and path not in kept:
                         found.setdefault((status.st_dev, status.st_ino), path)
             except OSError as error:
                 self._unreadable(folder, error)
+                self._unread = folder
         return found
 
     def _led_below(self, link: str) -> str | None:
@@ -346,7 +366,13 @@ class Assembly:
         if link is not None:
             return f"{printable(link)}, a link to it, has the name of a secret"
         other = self._other_name(entry)
-        return f"it is the same file as {printable(other)}" if other is not None else ""
+        if other is not None:
+            return f"it is the same file as {printable(other)}"
+        if entry.links > 1 and self._unread:
+            return (
+                f"it may be the same file as one in {printable(self._unread)}, not all of it read"
+            )
+        return ""
 
     def _unknown(self, entry: Candidate) -> None:
         look = self._looker.look(entry, None)
@@ -364,8 +390,9 @@ class Assembly:
 
     def _reason(self, entry: Candidate, look: Look) -> str:
         """Why an unknown file is a secret, '' where it is not."""
-        if self._guarded_link(entry):
-            return self._guarded_link(entry)
+        guarded = self._guarded_link(entry)
+        if guarded:
+            return guarded
         accepted = self._scanner.accepts
         rules = sorted({f.rule for f in look.findings if not accepted(entry.path, f.rule)})
         if look.secret and not accepted(entry.path, "name"):
@@ -485,10 +512,14 @@ class Assembly:
             return self._looker.read(entry, _ENVIRONMENT_LIMIT)
         path = self._led_below(entry.path)
         if path is not None and os.path.isfile(self.absolute(path)):
-            return self._looker.read_now(path, _ENVIRONMENT_LIMIT)
+            with contextlib.suppress(OSError):
+                data = self._looker.read_now(path, _ENVIRONMENT_LIMIT)
+                if is_text(data) and not is_private_key(data):
+                    return data
         self._not_followed(
             entry,
-            ", which is no file of the home: its names and harmless values are not in the archive",
+            ", which is no settings file of the home: its names and harmless values are not in the "
+            "archive",
         )
         return None
 

@@ -137,8 +137,8 @@ class Ledger:
             return []
         return [
             f"{self.path}: the last {self.torn} bytes were never finished: the run that wrote them"
-            " was killed, or its machine lost power. They are left out, and the next write removes"
-            " them; every line before them is whole"
+            " was killed, or its machine lost power. They are left out, and this write or the"
+            " next removes them; every line before them is whole"
         ]
 
     def _line(self, number: int, row: bytes, previous: str) -> Line:

@@ -95,7 +95,8 @@ def extract(
 ) -> dict[str, Any]:
     """The archive lies extracted in the staging folder."""
     _end_giving_up(request)
-    with _staging(request, create=True) as (place, staging):
+    alone = session(access, runner=runner, run_directory=run_directory, user=user)
+    with _staging(request, create=True) as (place, staging), alone as opened_one:
         path = _staging_path(place, request.agent)
         state = read_state(staging)
         wish = Wish(place.real, archive_id, tuple(only))
@@ -120,13 +121,12 @@ def extract(
                 remove(name, staging)
         os.chmod(staging, 0o700)
         _make_tree(staging, user)
-        with session(access, runner=runner, run_directory=run_directory, user=user) as opened_one:
-            tree = descend(staging, "tree")
-            try:
-                paths = _archive_paths(opened_one, archive, only)
-                warnings = opened_one.extract(archive, tree, paths)
-            finally:
-                os.close(tree)
+        tree = descend(staging, "tree")
+        try:
+            paths = _archive_paths(opened_one, archive, only)
+            warnings = opened_one.extract(archive, tree, paths)
+        finally:
+            os.close(tree)
         write_state(staging, begun.at("extracted", flawed=bool(warnings)))
     return {"changed": True, "staging": path, "borg_warnings": warnings, "ended": _ended(state)}
 

@@ -11,6 +11,8 @@ over: the same restore asked again soon after is its repetition, anything else i
 from __future__ import annotations
 
 import datetime
+import os
+import shlex
 from dataclasses import dataclass
 
 from .restore_manifest import RestoreError, show
@@ -74,8 +76,10 @@ class Wish:
 
 
 def refuse_to_abandon(state: State, home: str) -> RestoreError | None:
-    """Why what lies there is not thrown away: it is another home's. Mere remains are nobody's."""
-    if state.step == "switched" or state.home == home:
+    """Why what lies there is not thrown away: it is another home's. Mere remains are nobody's, and
+    a home whose folder is gone has none."""
+    gone = not os.path.isdir(os.path.dirname(state.home))
+    if state.step == "switched" or state.home == home or gone:
         return None
     return RestoreError(
         f"What lies unfinished beside {home!r} is a restore of {_described(state)}, not to this "
@@ -86,7 +90,7 @@ def refuse_to_abandon(state: State, home: str) -> RestoreError | None:
 
 
 def _abandoned(state: State) -> str:
-    return f"-e target=HOST:{state.home} -e abandon=true"
+    return f"-e {shlex.quote(f'target=HOST:{state.home}')} -e abandon=true"
 
 
 def _is_recent(state: State) -> bool:

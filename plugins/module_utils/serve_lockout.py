@@ -7,7 +7,8 @@ Two files beside each other: LOCK is held shared by every session of the guard, 
 LOCK.closed names the time until which no new session is let in. So a repository opens
 again by itself when the side that closed it has died; nothing has to be cleaned up.
 
-Both lie in memory, so a reboot opens the repository too. One that is to stay closed on purpose
+On a repository host both lie in memory, so a reboot opens the repository too; what keeps two runs
+at a provider apart lies on the control host's disk. One that is to stay closed on purpose
 gets a file of systemd-tmpfiles besides, which makes both again at boot until their time is over.
 
 Sessions that are under way get time to end; then the host ends them. The guard gives the

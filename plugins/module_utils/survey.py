@@ -119,7 +119,8 @@ class Survey:
         self.withheld: list[str] = []
         self.secrets: list[Candidate] = []
         self.secret_folders: list[str] = []
-        self.secret_links: list[str] = []  # links that have the names of secrets
+        self.secret_links: list[str] = []  # links that have the names of secrets, or of settings
+        self.scrub_links: set[str] = set()  # those of settings
         self.dropped: list[Candidate] = []
         self.not_sqlite: list[Candidate] = []
         self._take: Take = lambda entry: None
@@ -141,10 +142,16 @@ class Survey:
         """Those at the top are known before the walk takes what they lead to."""
         for name in os.listdir(home):
             number = self.classifier.root.link(name)
-            if self.classifier.classification(number) in (SECRET, SCRUB):
+            kind = self.classifier.classification(number)
+            if kind in (SECRET, SCRUB):
                 with contextlib.suppress(OSError):
                     os.readlink(name, dir_fd=home)
-                    self.secret_links.append(name)
+                    self._secret_link(name, kind)
+
+    def _secret_link(self, path: str, kind: str) -> None:
+        self.secret_links.append(path)
+        if kind == SCRUB:
+            self.scrub_links.add(path)
 
     def _count(self, entry: Entry) -> None:
         self.counts[entry.classification] += 1
@@ -161,7 +168,7 @@ class Survey:
             return
         self._count(entry)
         if entry.type == SYMLINK and kind in (SECRET, SCRUB):
-            self.secret_links.append(entry.path)
+            self._secret_link(entry.path, kind)
         if kind == SECRET:
             self.withheld.append(entry.path)
             self.secrets.append(candidate)

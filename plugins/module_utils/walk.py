@@ -138,6 +138,8 @@ def files_below(home: int, path: str) -> Iterator[tuple[str, os.stat_result]]:
     with contextlib.ExitStack() as stack:
         found = os.fwalk(".", dir_fd=_open_folder(home, path, stack), onerror=_unless_vanished)
         for folder, _folders, names, descriptor in found:
+            if folder.count("/") >= MAXIMUM_DEPTH:
+                raise OSError(errno.ENAMETOOLONG, "nested too deeply", path)
             for name in names:
                 with contextlib.suppress(FileNotFoundError):
                     status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)

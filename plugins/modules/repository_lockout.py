@@ -12,8 +12,9 @@ short_description: Keep a box out of its repository while the trusted side works
 version_added: 0.1.0
 author: lifeboat.agents contributors (@lifeboat-agents)
 description:
-  - Runs on the repository host. While a repository is closed, the forced command of its keys lets no
-    new session in; sessions under way get time to end and are ended then.
+  - Runs on the repository host, or on the control host to keep two runs at a provider apart. While a
+    repository is closed, the forced command of its keys lets no new session in; sessions under way get
+    time to end and are ended then.
   - A closed repository opens by itself when O(seconds) are over, so that a run that died keeps no
     box out.
   - V(kept) is for a box that is to stay out on purpose, also when the host is rebooted.

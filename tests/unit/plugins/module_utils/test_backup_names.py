@@ -85,6 +85,71 @@ def test_other_names_of_what_lies_in_a_folder_of_secrets_are_withheld(box: Box) 
     assert (box.restored_home(target) / "sessions" / "c").read_text() == "precious\n"
 
 
+def test_a_kept_file_in_a_folder_of_secrets_is_no_second_name_of_itself(box: Box) -> None:
+    box.profile["rules"].insert(0, {"match": "tokens/*-allowFrom.json", "class": "keep"})
+    kept = write(box.home / "tokens" / "x-allowFrom.json", "precious\n")
+    os.link(kept, box.home / "workspace-of-x")
+    os.link(
+        write(box.home / "tokens" / "one", "CANARY\n"), box.home / "tokens" / "y-allowFrom.json"
+    )
+    status = box.backup()
+    target = box.extract(status)
+    assert [p for p in target.rglob("*") if p.is_file() and b"CANARY" in p.read_bytes()] == []
+    restored = box.restored_home(target)
+    assert (restored / "tokens" / "x-allowFrom.json").read_text() == "precious\n"
+    assert (restored / "workspace-of-x").read_text() == "precious\n"
+
+
+def test_a_folder_of_secrets_that_cannot_be_read_whole_keeps_second_names_back(box: Box) -> None:
+    deep = box.home / "tokens"
+    deep.mkdir(parents=True)
+    for _unused in range(220):
+        deep = deep / "d"
+        deep.mkdir()
+    os.link(write(deep / "one", "CANARY\n"), box.home / "unknown")
+    write(box.home / "SOUL.md", "precious")
+    status = box.backup()
+    target = box.extract(status)
+    assert [p for p in target.rglob("*") if p.is_file() and b"CANARY" in p.read_bytes()] == []
+    assert status["result"] == "failed"
+    assert "tokens could not be read: nested too deeply" in status["message"]
+    assert "it may be the same file as one in tokens, not all of it read" in str(status["unknown"])
+    assert (box.restored_home(target) / "SOUL.md").read_text() == "precious"
+
+
+def test_a_link_of_settings_to_a_folder_withholds_none_of_it(box: Box) -> None:
+    os.utime(write(box.home / "workspace" / "skills" / "a.md", "precious\n"), (OLD, OLD))
+    (box.home / "config.yaml").symlink_to("workspace/skills")
+    status = box.backup()
+    restored = box.restored_home(box.extract(status))
+    assert (restored / "workspace" / "skills" / "a.md").read_text() == "precious\n"
+
+
+def test_one_link_seen_late_is_one_problem(box: Box) -> None:
+    for name in ("a", "b", "c"):
+        os.utime(write(box.home / "memories" / "m" / name, "x"), (OLD, OLD))
+    (box.home / "workspace").mkdir()
+    (box.home / "workspace" / ".env").symlink_to("../memories/m")
+    status = box.backup()
+    late = [p["message"] for p in status["problems"] if "was archived before" in p["message"]]
+    assert len(late) == 1 and "memories/m/a and 2 more files" in late[0]
+
+
+def test_a_settings_link_to_a_key_exports_nothing_of_it(box: Box) -> None:
+    body = "QyNTUxAAAAINcanary=="
+    key = (
+        f"-----BEGIN {'OPENSSH'} PRIVATE KEY-----\n{body}\n-----END {'OPENSSH'} PRIVATE KEY-----\n"
+    )
+    write(box.home / "id_x", key)
+    (box.home / ".env").symlink_to("id_x")
+    status = box.backup()
+    target = box.extract(status)
+    assert [p for p in target.rglob("*") if p.is_file() and b"canary" in p.read_bytes()] == []
+    assert ".env is a link to id_x, which is no settings file of the home" in str(
+        status["problems"]
+    )
+
+
 def test_what_a_link_to_a_folder_of_secrets_leads_to_is_withheld(box: Box) -> None:
     os.utime(write(box.home / "workspace" / "kept" / "deep" / "one", "CANARY\n"), (OLD, OLD))
     os.utime(write(box.home / "workspace" / "kept-not" / "two", "precious\n"), (OLD, OLD))
@@ -155,7 +220,7 @@ def test_a_link_to_settings_that_are_not_in_the_home_is_told(box: Box) -> None:
     (box.home / "workspace" / ".env").symlink_to("gone")
     status = box.backup()
     assert status["result"] == "warning"
-    nothing = "which is no file of the home: its names and harmless values are not in the archive"
+    nothing = "which is no settings file of the home: its names and harmless values are not in the archive"
     expected = {
         f".env is a link to {outside}, {nothing}",
         f"workspace/.env is a link to gone, {nothing}",
