@@ -472,24 +472,20 @@ def _locked(run_directory: str, agent: str, wait: float) -> Iterator[None]:
     descriptor = os.open(f"{run_directory}/{agent}.lock", flags, 0o600)
     deadline = time.monotonic() + wait
     try:
-        while not _taken(descriptor):
-            if time.monotonic() > deadline:
-                raise RestoreError(
-                    f"Another restore of {agent!r} is running on this host.",
-                    f"It did not end within {wait:.0f} seconds. Wait for it to end.",
-                )
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise RestoreError(
+                        f"Another restore of {agent!r} is running on this host.",
+                        f"It did not end within {wait:.0f} seconds. Wait for it to end.",
+                    ) from error
             time.sleep(0.2)
         yield
     finally:
         os.close(descriptor)
-
-
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _fill(folder: str, access: EscrowedAccess, account: pwd.struct_passwd | None) -> None:
