@@ -233,7 +233,7 @@ def borg(
         "BORG_KEYS_DIR": repository["keys_dir"],
         "BORG_PASSCOMMAND": f"cat {repository['passphrase_file']}",
     }
-    done = run(config["borg"], *words, env=environment, cwd=cwd)
+    done = run(config["borg"], "--lock-wait", "600", *words, env=environment, cwd=cwd)
     if done.returncode:
         raise SystemExit(f"borg {words[0]} ended with {done.returncode}:\n{done.stderr}")
     return done

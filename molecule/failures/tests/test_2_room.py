@@ -32,7 +32,7 @@ def test_no_room_on_the_storage_host(world: World) -> None:
 
 def test_no_room_in_the_quota(world: World) -> None:
     """More than is left of it; the quota counts what was committed, so what failed costs nothing."""
-    world.must("box", "head -c 700M /dev/urandom > /home/kit/agent/workspace/film")
+    world.must("box", "head -c 900M /dev/urandom > /home/kit/agent/workspace/film")
     ended = world.backup()
     world.must("box", "rm /home/kit/agent/workspace/film")
     assert ended.failed_loudly, ended
