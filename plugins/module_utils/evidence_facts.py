@@ -80,7 +80,8 @@ def live_audit(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
     said = str(asked.get("stdout") or "")
     if not said:
         why = asked.get("stderr") or asked.get("msg") or _mapping(raw, "production").get("msg")
-        text = _plain(str(why or "")).strip()[-SAID_LIMIT:]
+        lines = (line.strip() for line in _plain(str(why or "")).splitlines())
+        text = "; ".join(filter(None, lines))[-SAID_LIMIT:]
         return {}, f"it did not answer: {text}" if text else ""
     try:
         answer = json.loads(said)

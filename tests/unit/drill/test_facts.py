@@ -323,6 +323,7 @@ def test_a_live_agent_that_was_not_asked_is_said_and_clears_nothing(raw: dict[st
         ({"stdout": "[" * 200_000}, "answered no JSON object: '[[[["),
         ({"stdout": '["x"]'}, "answered no JSON object: '[\"x\"]'"),
         ({"stdout": "", "stderr": "lifeboat: no such agent"}, "lifeboat: no such agent"),
+        ({"stdout": "", "stderr": "lifeboat: gone\n         is it there?\n"}, "gone; is it there?"),
         ({"msg": "Task failed: Timed out after 600 second(s)."}, "Timed out after 600"),
     ],
 )
