@@ -419,9 +419,10 @@ def clear(request: Request) -> dict[str, Any]:
         if not place.parent_exists:
             return {"changed": False}
         pending = _pending(place.descriptor, request.agent)
-        refusal = refuse_to_abandon(pending, place.real) if pending else None
-        if refusal:
-            raise refusal
+        if pending is not None:
+            refusal = refuse_to_abandon(pending, place.real)
+            if refusal:
+                raise refusal
         cut = pending is not None and pending.cut_among_paths
         given_up = _give_up(request) if cut else {}
         return {"changed": clear_staging(place.descriptor, request.agent), **given_up}
