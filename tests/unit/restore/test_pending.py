@@ -305,3 +305,35 @@ def test_bytes_that_a_link_shares_are_counted_once(world: World) -> None:
     much.write_bytes(b"x" * (1 << 20))
     os.link(much, world.staging / "tree/again")
     assert 1 << 20 <= look(world).bytes_staged - before < 3 << 19
+
+
+def test_what_was_staged_for_a_folder_that_is_gone_can_be_thrown_away(staged: World) -> None:
+    rewrite(staged, home="/no such folder/agent")
+    assert restore.clear(staged.request())["changed"]
+    assert not staged.staging.exists()
+
+
+def test_the_way_to_throw_away_is_quoted_for_a_shell(staged: World) -> None:
+    other = staged.parent / "two words"
+    other.mkdir()
+    rewrite(staged, home=f"{other}/agent")
+    with pytest.raises(RestoreError) as caught:
+        restore.clear(staged.request())
+    assert f"-e 'target=HOST:{other}/agent' -e abandon=true" in caught.value.payload()["msg"]
+    assert staged.staging.exists()
+
+
+def test_nothing_is_cleared_before_the_lock_is_had(
+    stored: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored.extract()
+    rewrite(stored, step="extracting")
+    before = tree(stored.staging)
+
+    def taken(*_unused: object, **_more: object) -> None:
+        raise RestoreError("Another restore is running.")
+
+    monkeypatch.setattr(restore, "session", taken)
+    with pytest.raises(RestoreError, match="Another restore"):
+        stored.extract()
+    assert tree(stored.staging) == before
